@@ -1,0 +1,58 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+/// Every target: Swift 6 mode, strict concurrency, and `unsafe` written out where it is used. `GUARD_SWITCHES` compiles the
+/// switches that take a guard of invariants out, so that tests can show that they would notice; release builds have none.
+let settings: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .enableExperimentalFeature("Lifetimes"),
+  .strictMemorySafety(),
+  .define("GUARD_SWITCHES", .when(configuration: .debug)),
+]
+
+func target(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
+  .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
+}
+
+let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
+let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
+
+let package = Package(
+  name: "holdfast",
+  products: [.executable(name: "holdfast", targets: ["holdfast"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+    .package(url: "https://github.com/LebJe/TOMLKit", from: "0.6.0"),
+  ],
+  targets: [
+    // Pure: bytes and completions in; replies, jobs and events out.
+    target("NBDProtocol"),
+    target("RangeLocks"),
+    target("BlockBackend", [system]),
+    target("NBDServerCore", ["NBDProtocol", "RangeLocks", "BlockBackend", system, deque]),
+
+    // The edge: system calls, threads, sockets, disks.
+    target("CLinux"),
+    target("Syscalls", ["CLinux", system]),
+    target("SparseFile", ["BlockBackend", "Syscalls", system]),
+    target("EventLoops", ["Syscalls", system, deque]),
+    target("HoldfastServer", ["NBDServerCore", "EventLoops", "Syscalls", system, log, deque]),
+
+    .executableTarget(
+      name: "holdfast",
+      dependencies: [
+        "HoldfastServer", "SparseFile", system, log,
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "TOMLKit", package: "TOMLKit"),
+      ],
+      swiftSettings: settings),
+  ]
+)

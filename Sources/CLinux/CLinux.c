@@ -1,0 +1,1 @@
+#include "CLinux.h"  // header only: SwiftPM wants one source file

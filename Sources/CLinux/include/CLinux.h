@@ -1,0 +1,6 @@
+#pragma once
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE 1
+#endif
+#include "files.h"
+#include "sockets.h"
