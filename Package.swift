@@ -18,6 +18,13 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
   .testTarget(name: name, dependencies: dependencies, swiftSettings: settings)
 }
 
+/// What tests share. No strict memory safety here: it is C interfaces nearly throughout (sockets, libnbd), and none of it ships.
+let harness: [SwiftSetting] = [.swiftLanguageMode(.v6)]
+
+func support(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, path: "Tests/Support/\(name)", swiftSettings: harness)
+}
+
 let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
 let log: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
@@ -54,5 +61,13 @@ let package = Package(
         .product(name: "TOMLKit", package: "TOMLKit"),
       ],
       swiftSettings: settings),
+
+    // Real clients against the built daemon.
+    support("NBDClient"),
+    support("DaemonHarness", ["NBDClient"]),
+    .systemLibrary(
+      name: "CNbd", path: "Tests/Support/CNbd", pkgConfig: "libnbd", providers: [.apt(["libnbd-dev"])]),
+    .testTarget(
+      name: "IntegrationTests", dependencies: ["NBDClient", "DaemonHarness", "CNbd"], swiftSettings: harness),
   ]
 )
