@@ -1,0 +1,113 @@
+// File system calls as Swift functions, one per call and named after it. EINTR is the caller's business (the splitter
+// repeats the rest); everything else that C does with errno ends here.
+
+import CLinux
+import Glibc
+import SystemPackage
+
+/// Calls on files. Offsets and lengths are bytes. Each may block for as long as the file system likes.
+package enum Files {
+  /// Most bytes that Linux moves in one call (MAX_RW_COUNT); longer ones return short.
+  package static let transferBytesMax: UInt64 = 0x7fff_f000
+
+  @inline(__always)
+  static func check(_ result: Int64) throws(Errno) -> Int64 {
+    guard result >= 0 else { throw Errno(rawValue: CInt(truncatingIfNeeded: -result)) }
+    return result
+  }
+}
+
+// MARK: - Data by explicit offset (I1)
+
+extension Files {
+  /// `pread(2)`: fewer bytes than asked are possible, 0 is the end of the file.
+  package static func pread(_ fd: Int32, into bytes: inout MutableRawSpan, at offset: UInt64) throws(Errno) -> Int {
+    let start = try signed(offset)
+    let result = unsafe bytes.withUnsafeMutableBytes { unsafe hf_pread(fd, $0.baseAddress, $0.count, start) }
+    return Int(try check(result))
+  }
+
+  /// `preadv2(2)` with RWF_NOWAIT: only what is in memory. EAGAIN when nothing is, EOPNOTSUPP where it cannot tell.
+  package static func preadNowait(
+    _ fd: Int32, into bytes: inout MutableRawSpan, at offset: UInt64
+  ) throws(Errno) -> Int {
+    let start = try signed(offset)
+    let result = unsafe bytes.withUnsafeMutableBytes { unsafe hf_pread_nowait(fd, $0.baseAddress, $0.count, start) }
+    return Int(try check(result))
+  }
+
+  /// `pwrite(2)`: fewer bytes than asked are possible.
+  package static func pwrite(_ fd: Int32, _ bytes: RawSpan, at offset: UInt64) throws(Errno) -> Int {
+    let start = try signed(offset)
+    let result = unsafe bytes.withUnsafeBytes { unsafe hf_pwrite(fd, $0.baseAddress, $0.count, start) }
+    return Int(try check(result))
+  }
+
+  package static func fdatasync(_ fd: Int32) throws(Errno) { _ = try check(hf_fdatasync(fd)) }
+
+  package static func fsync(_ fd: Int32) throws(Errno) { _ = try check(hf_fsync(fd)) }
+
+  /// `posix_fadvise(2)` with POSIX_FADV_WILLNEED. Linux starts at most one read-ahead window per call.
+  package static func willNeed(_ fd: Int32, at offset: UInt64, length: UInt64) throws(Errno) {
+    _ = try check(hf_will_need(fd, try signed(offset), try signed(length)))
+  }
+
+  /// `read(2)` at the file offset. For small files of /proc and /sys, and for the test that takes I1's guard out.
+  package static func read(_ fd: Int32, into bytes: inout MutableRawSpan) throws(Errno) -> Int {
+    let result = unsafe bytes.withUnsafeMutableBytes { unsafe hf_read(fd, $0.baseAddress, $0.count) }
+    return Int(try check(result))
+  }
+
+  private static func signed(_ value: UInt64) throws(Errno) -> Int64 {
+    guard let value = Int64(exactly: value) else { throw .overflow }
+    return value
+  }
+}
+
+// MARK: - Layout
+
+extension Files {
+  /// What `fallocate(2)` shall do; none of them changes the size.
+  package enum FallocateMode: Sendable {
+    /// FALLOC_FL_PUNCH_HOLE: reads as zeroes, storage given back.
+    case punchHole
+    /// FALLOC_FL_ZERO_RANGE: reads as zeroes, storage present.
+    case zeroRange
+    /// Storage present, contents kept.
+    case allocate
+
+    fileprivate var bits: CInt {
+      switch self {
+      case .punchHole: CInt(HF_PUNCH_HOLE)
+      case .zeroRange: CInt(HF_ZERO_RANGE)
+      case .allocate: CInt(HF_ALLOCATE)
+      }
+    }
+  }
+
+  package static func fallocate(
+    _ fd: Int32, _ mode: FallocateMode, at offset: UInt64, length: UInt64
+  ) throws(Errno) {
+    _ = try check(hf_fallocate(fd, mode.bits, try signed(offset), try signed(length)))
+  }
+
+  /// `lseek(2)` with SEEK_DATA: first byte of data at or behind `offset`. ENXIO: none. Moves the file offset.
+  package static func seekData(_ fd: Int32, from offset: UInt64) throws(Errno) -> UInt64 {
+    UInt64(try check(hf_seek_data(fd, try signed(offset))))
+  }
+
+  /// `lseek(2)` with SEEK_HOLE: first byte of a hole at or behind `offset`; the end of the file counts as one.
+  package static func seekHole(_ fd: Int32, from offset: UInt64) throws(Errno) -> UInt64 {
+    UInt64(try check(hf_seek_hole(fd, try signed(offset))))
+  }
+
+  /// `lseek(2)` with SEEK_SET. For the test that takes I1's guard out.
+  package static func seek(_ fd: Int32, to offset: UInt64) throws(Errno) {
+    _ = try check(hf_seek_set(fd, try signed(offset)))
+  }
+
+  package static func ftruncate(_ fd: Int32, sizeBytes: UInt64) throws(Errno) {
+    guard let size = Int64(exactly: sizeBytes) else { throw .fileTooLarge }
+    _ = try check(hf_ftruncate(fd, size))
+  }
+}
