@@ -1,0 +1,64 @@
+// What the handshake needs to know about exports; the server behind it decides which exist.
+
+/// Names an export for the server; means nothing to the protocol, which only hands it back.
+package struct ExportID: Hashable, Sendable {
+  package let rawValue: UInt64
+  package init(rawValue: UInt64) { self.rawValue = rawValue }
+}
+
+/// What a client may learn about an export. A session keeps the one it was started with (I9).
+package struct ExportDescription: Sendable, Equatable {
+  package var id: ExportID
+  /// The canonical name, as LIST tells it. At most 4096 bytes of UTF-8 without NUL.
+  package var name: String
+  /// For display to a human. At most 4096 bytes of UTF-8 without NUL.
+  package var description: String?
+  package var sizeBytes: UInt64
+  /// As without SEND_DF: the handshake adds that, and HAS_FLAGS, where they belong.
+  package var flags: TransmissionFlags
+  /// A power of two, at most 65536; divides `sizeBytes`, else the tail could not be addressed.
+  package var blockBytesMin: UInt32
+  /// A power of two, at least 512 and at least `blockBytesMin`.
+  package var blockBytesPreferred: UInt32
+  /// Longest READ or WRITE, bytes; at least `blockBytesPreferred`.
+  package var payloadBytesMax: UInt32
+  /// The context `base:allocation` can be selected.
+  package var offersBlockStatus: Bool
+
+  /// Traps when the constraints of "Size constraints" do not hold: the server checks its configuration before it gets here.
+  package init(
+    id: ExportID, name: String, description: String? = nil, sizeBytes: UInt64, flags: TransmissionFlags,
+    blockBytesMin: UInt32 = 1, blockBytesPreferred: UInt32 = 4096, payloadBytesMax: UInt32 = 32 << 20,
+    offersBlockStatus: Bool = true
+  ) {
+    precondition(WireString.isValid(name), "an export name is at most 4096 bytes without NUL")
+    precondition(description.map(WireString.isValid) ?? true, "a description is at most 4096 bytes without NUL")
+    precondition(blockBytesMin.nonzeroBitCount == 1, "the minimum block size is a power of two")
+    precondition(blockBytesMin <= 65536, "the minimum block size is at most 65536")
+    precondition(blockBytesPreferred.nonzeroBitCount == 1, "the preferred block size is a power of two")
+    precondition(
+      blockBytesPreferred >= max(blockBytesMin, 512),
+      "the preferred block size is at least 512 and at least the minimum")
+    precondition(payloadBytesMax >= blockBytesPreferred, "the maximum payload is at least the preferred block size")
+    precondition(sizeBytes % UInt64(blockBytesMin) == 0, "the size is a multiple of the minimum block size")
+    self.id = id
+    self.name = name
+    self.description = description
+    self.sizeBytes = sizeBytes
+    self.flags = flags
+    self.blockBytesMin = blockBytesMin
+    self.blockBytesPreferred = blockBytesPreferred
+    self.payloadBytesMax = payloadBytesMax
+    self.offersBlockStatus = offersBlockStatus
+  }
+}
+
+/// The exports as one client may see them.
+package protocol ExportDirectory {
+  /// The export that answers to `name`; "" asks for the default export.
+  func find(_ name: String) -> ExportDescription?
+  /// What LIST tells, canonical names.
+  var list: [(name: String, description: String?)] { get }
+  /// False: LIST is answered with NBD_REP_ERR_POLICY.
+  var listIsAllowed: Bool { get }
+}
