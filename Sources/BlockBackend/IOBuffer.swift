@@ -17,7 +17,8 @@
   /// A copy of `bytes`.
   package init(copying bytes: RawSpan) {
     self.init(count: bytes.byteCount)
-    unsafe bytes.withUnsafeBytes { unsafe memory.copyMemory(from: $0) }
+    var span = mutableBytes
+    span.copy(bytes)
   }
 
   deinit { unsafe memory.deallocate() }
@@ -31,6 +32,24 @@
   package var mutableBytes: MutableRawSpan {
     @_lifetime(&self) mutating get {
       unsafe _overrideLifetime(MutableRawSpan(_unsafeBytes: memory), mutating: &self)
+    }
+  }
+}
+
+extension MutableRawSpan {
+  /// Copies all of `bytes` to the front.
+  @_lifetime(self: copy self)
+  package mutating func copy(_ bytes: RawSpan) {
+    precondition(bytes.byteCount <= byteCount, "what is copied has to fit")
+    unsafe withUnsafeMutableBytes { target in unsafe bytes.withUnsafeBytes { unsafe target.copyMemory(from: $0) } }
+  }
+
+  /// Moves `range` to the front.
+  @_lifetime(self: copy self)
+  package mutating func moveToFront(_ range: Range<Int>) {
+    precondition(range.upperBound <= byteCount, "what is moved lies inside")
+    unsafe withUnsafeMutableBytes { bytes in
+      unsafe bytes.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[range]))
     }
   }
 }

@@ -71,6 +71,9 @@ import Synchronization
   /// Bytes allocated.
   package private(set) var capacityBytes = 0
 
+  /// Bytes allocated and not in use.
+  package var freeBytes: Int { capacityBytes - count }
+
   /// Memory for exactly `capacityBytes`.
   package init(pool: PiecePool, capacityBytes: Int) {
     self.pool = pool
@@ -122,11 +125,19 @@ import Synchronization
       let n = room.byteCount
       precondition(n > 0, "no more can be in use than was allocated")
       let part = rest.extracting(first: n)
-      unsafe room.withUnsafeMutableBytes { target in unsafe part.withUnsafeBytes { unsafe target.copyMemory(from: $0) }
-      }
+      room.copy(part)
       commit(n)
       rest = rest.extracting(droppingFirst: n)
     }
+  }
+
+  /// Appends what `encode` writes and counts: a header, at most 512 bytes.
+  package mutating func appendHeader(_ encode: (inout MutableRawSpan) -> Int) {
+    var scratch = InlineArray<512, UInt8>(repeating: 0)
+    var bytes = scratch.mutableSpan
+    var raw = unsafe bytes.mutableBytes
+    let count = encode(&raw)
+    append(raw.bytes.extracting(first: count))
   }
 
   /// The bytes in use from `offset` to the end of their piece; empty at the end.

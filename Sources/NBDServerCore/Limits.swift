@@ -1,0 +1,65 @@
+// Every queue, buffer, count and wait has its limit here, with the reason for its size.
+
+import NBDProtocol
+
+/// What one server allows. Sizes are bytes unless the name says otherwise.
+package struct Limits: Sendable, Equatable {
+  /// Connections at once. An idle one costs about a descriptor and 1 KiB, so this bounds descriptors.
+  package var connectionsMax = 1024
+
+  /// From accept to the end of option haggling. A client needs milliseconds; a silent one must not hold its place.
+  package var handshakeSeconds = 10
+
+  /// Option haggling: options per handshake (`nbdinfo --list` sends two for each export), data of one option that is
+  /// looked at (fifteen strings of 4096 bytes, the most that "Conventions" allows), an option that is not even skipped, and
+  /// queries in one option.
+  package var handshake = HandshakeLimits(
+    optionsMax: 1024, optionBytesMax: 64 * 1024, optionBytesFatal: 32 * 1024 * 1024, queriesMax: 256)
+
+  /// Requests of one connection that have left the worker (waiting for a lock, a disk or a sync). QEMU keeps 16 in flight,
+  /// libnbd what its user asks for; above this the socket is not read, which any client notices only as back-pressure.
+  package var requestsInFlightMax = 1024
+
+  /// Memory that one connection may hold: two maximum payloads.
+  package var connectionBytesMax = 64 * 1024 * 1024
+
+  /// Memory that all connections together may hold.
+  package var totalBytesMax = 256 * 1024 * 1024
+
+  /// Replies that the socket did not take. Above `sendQueuePauseBytes` the connection is no longer read, below
+  /// `sendQueueResumeBytes` it is read again: a client that does not read its replies stops itself, not us.
+  package var sendQueuePauseBytes = 1024 * 1024
+  package var sendQueueResumeBytes = 256 * 1024
+
+  /// A connection that moves no byte for this long, while it holds memory that others wait for, is closed.
+  package var stallSeconds = 30
+
+  /// From the first SIGTERM until clients are cut off. Requests that were admitted still finish.
+  package var shutdownSeconds = 5
+
+  /// Requests up to this length are received, executed and answered in the buffers of a worker.
+  package static let inlineBytesMax = 256 * 1024
+
+  /// A worker's receive buffer and its reply buffer. 1 MiB gave 1.2 to 1.8 times 256 KiB for large TCP reads.
+  package static let workerBufferBytes = 1024 * 1024
+
+  /// Replies of a batch are sent when they reach this, or at the end of the batch.
+  package static let replyFlushBytes = 256 * 1024
+
+  /// TRIM and WRITE_ZEROES longer than this leave the worker: `fallocate` takes the inode's lock for milliseconds.
+  package static let inlineEffectBytesMax = 64 * 1024
+
+  /// READs from this length are probed for holes; smaller ones are not worth two lseeks.
+  package static let holeProbeBytesMin = 64 * 1024
+
+  /// Extents in one BLOCK_STATUS reply: 64 KiB of descriptors. The spec allows 2^20.
+  package static let extentsPerReplyMax = 8192
+
+  /// Batches that a worker serves on one connection while others wait.
+  package static let batchesPerTurnMax = 64
+
+  /// How long a worker waits on a quiet connection before it gives the lease back, milliseconds.
+  package static let leaseQuietMilliseconds = 20
+
+  package init() {}
+}
