@@ -62,6 +62,10 @@ let package = Package(
       ],
       swiftSettings: settings),
 
+    // Judges the history of a workload; pure, for tests.
+    support("Oracle"),
+    tests("RangeLocksTests", ["RangeLocks", "Oracle"]),
+
     // Real clients against the built daemon.
     support("NBDClient"),
     support("DaemonHarness", ["NBDClient"]),

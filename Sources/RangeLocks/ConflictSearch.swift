@@ -1,0 +1,61 @@
+// Finds whom a request has to wait behind.
+
+/// The search for a late request that overlaps a range and arrived before a given one.
+///
+/// A subtree is left out when nothing in it reaches the range, nothing in it is early enough, or nothing in it is later
+/// than what was found. So every subtree that is entered beside the path down holds an overlapping request: the cost is
+/// O(log n) without an overlap, and at most O(log n) more for each overlapping request.
+struct ConflictSearch {
+  /// How many nodes may be looked at after the first find. Whoever was found will do, because a waiter searches again when
+  /// the one it waits behind has ended; the latest is only the best guess at who ends last.
+  private static let improvementVisitsMax = 32
+
+  private let range: Range<UInt64>
+  private let before: UInt64
+  private var visitsMax = Int.max
+
+  /// The latest one found, or zero.
+  private(set) var found: Slot = 0
+  private var foundArrival: UInt64 = 0
+  /// Nodes looked at.
+  private(set) var visits = 0
+
+  /// - Parameters:
+  ///   - range: what the found one overlaps.
+  ///   - before: the arrival number that the found one's is below.
+  init(range: Range<UInt64>, before: UInt64) {
+    self.range = range
+    self.before = before
+  }
+
+  /// Looks through the subtree at `top`.
+  mutating func run(below top: Slot, in nodes: borrowing Span<Node>) {
+    var at = top
+    while at != 0, visits < visitsMax {
+      visits += 1
+      let node = nodes[Int(at)]
+      if node.endMax <= range.lowerBound || !mayImprove(node) { return }
+      guard node.start < range.upperBound else {
+        at = node.left
+        continue
+      }
+      if node.end > range.lowerBound, node.arrival < before, node.arrival > foundArrival {
+        if found == 0 { visitsMax = visits + Self.improvementVisitsMax }
+        found = at
+        foundArrival = node.arrival
+      }
+      // The side that promises the later request first: the other one is then often not worth a visit.
+      let leftBest = min(nodes[Int(node.left)].arrivalMax, before)
+      let rightBest = min(nodes[Int(node.right)].arrivalMax, before)
+      if leftBest > rightBest {
+        run(below: node.left, in: nodes)
+        at = node.right
+      } else {
+        run(below: node.right, in: nodes)
+        at = node.left
+      }
+    }
+  }
+
+  private func mayImprove(_ node: Node) -> Bool { node.arrivalMin < before && node.arrivalMax > foundArrival }
+}
