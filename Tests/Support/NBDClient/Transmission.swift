@@ -24,6 +24,11 @@ package struct Reply {
 package struct Extent: Equatable {
   package var lengthBytes: UInt32
   package var status: UInt32
+
+  package init(lengthBytes: UInt32, status: UInt32) {
+    self.lengthBytes = lengthBytes
+    self.status = status
+  }
 }
 
 extension RawClient {
