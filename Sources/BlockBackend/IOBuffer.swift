@@ -21,6 +21,12 @@
     span.copy(bytes)
   }
 
+  /// `count` zeroes.
+  package init(zeroes count: Int) {
+    self.init(count: count)
+    unsafe memory.initializeMemory(as: UInt8.self, repeating: 0)
+  }
+
   deinit { unsafe memory.deallocate() }
 
   package var bytes: RawSpan {

@@ -58,6 +58,15 @@ extension Files {
     return Int(try check(result))
   }
 
+  /// Up to `count` bytes from `offset`, fewer at the end of the file. For looking at a file, not for serving it.
+  package static func bytes(of fd: Int32, at offset: UInt64, count: Int) throws(Errno) -> [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: count)
+    var span = bytes.mutableSpan
+    var raw = unsafe span.mutableBytes
+    let done = try pread(fd, into: &raw, at: offset)
+    return Array(bytes[..<done])
+  }
+
   private static func signed(_ value: UInt64) throws(Errno) -> Int64 {
     guard let value = Int64(exactly: value) else { throw .overflow }
     return value

@@ -1,0 +1,137 @@
+// An image that is a sparse file or a block device. Data moves by explicit offset (I1), each byte exactly once (I2).
+
+import BlockBackend
+import Syscalls
+import SystemPackage
+
+/// A regular file or block device. All methods may be called from any thread.
+package final class ImageFile: BlockBackend {
+  package let path: FilePath
+  package let identity: ImageIdentity
+  package let geometry: Geometry
+  package let capabilities: Capabilities
+
+  /// What the operator should know; a sentence each.
+  package let warnings: [String]
+
+  /// Data only: nothing here or elsewhere may move its file offset.
+  let file: OpenFile
+  let isBlockDevice: Bool
+  /// What TRIM is rounded inward to, bytes: block of the file system, logical block of the device. A power of two.
+  let trimUnitBytes: UInt64
+  let calls: FileCalls
+  let guards: GuardSwitches
+  let layout: LayoutProbe
+  let refused = RefusedCalls()
+  private let lease: ImageLease
+
+  /// `opened` has been checked and locked.
+  init(_ opened: OpenedImage, calls: FileCalls, guards: GuardSwitches) {
+    path = opened.path
+    identity = opened.lease.identity
+    geometry = opened.geometry
+    capabilities = opened.capabilities
+    warnings = opened.warnings
+    file = opened.file
+    isBlockDevice = opened.isBlockDevice
+    trimUnitBytes = opened.trimUnitBytes
+    self.calls = calls
+    self.guards = guards
+    layout = LayoutProbe(opened.probe, calls: calls)
+    lease = opened.lease
+  }
+
+  /// The path names another file by now, or none: what is served is no longer what a restart would serve.
+  package func wasReplaced() -> Bool {
+    do throws(Errno) {
+      return ImageIdentity(try Files.stat(path)) != identity
+    } catch {
+      return error == .noSuchFileOrDirectory || error == .notDirectory
+    }
+  }
+}
+
+extension ImageIdentity {
+  init(_ status: FileStatus) {
+    self =
+      status.kind == .blockDevice
+      ? .blockDevice(status.deviceNode) : .file(device: status.device, inode: status.inode)
+  }
+}
+
+// MARK: - Reading and writing
+
+extension ImageFile {
+  package func read(into bytes: inout MutableRawSpan, at offset: UInt64) throws(BackendError) {
+    let range = offset..<offset + UInt64(bytes.byteCount)
+    // The end of the file inside `range` (it was cut by somebody) is 0 bytes done, which the splitter makes EIO.
+    try forEachPiece(of: range, pieceBytesMax: Files.transferBytesMax, pause: calls.pause) {
+      (position, length) throws(Errno) in
+      let start = Int(position - offset)
+      var piece = bytes._mutatingExtracting(start..<start + Int(length))
+      guard guards.stands(.ownProbeDescriptor) else {
+        return try calls.seekThenRead(file.descriptor, into: &piece, at: position)
+      }
+      return try calls.pread(file.descriptor, into: &piece, at: position)
+    }
+  }
+
+  package func readCached(into bytes: inout MutableRawSpan, at offset: UInt64) throws(BackendError) -> Int {
+    guard !refused.remembers(.readCached) else { return 0 }
+    do throws(Errno) {
+      return Int(try calls.preadNowait(file.descriptor, into: &bytes, at: offset))
+    } catch {
+      // EAGAIN: not in memory. Any other error will meet `read` as well, which knows how to report it.
+      if isRefusal(error) { refused.note(.readCached) }
+      return 0
+    }
+  }
+
+  package func write(_ bytes: RawSpan, at offset: UInt64) throws(BackendError) {
+    let range = offset..<offset + UInt64(bytes.byteCount)
+    try forEachPiece(of: range, pieceBytesMax: Files.transferBytesMax, pause: calls.pause) {
+      (position, length) throws(Errno) in
+      let start = Int(position - offset)
+      guard guards.stands(.resumeAfterShortWrite) || start == 0 else {
+        return min(length, try calls.pwrite(file.descriptor, bytes, at: position))
+      }
+      return try calls.pwrite(file.descriptor, bytes.extracting(start..<start + Int(length)), at: position)
+    }
+  }
+
+  package func sync() throws(BackendError) {
+    while true {
+      do throws(Errno) {
+        return try calls.fdatasync(file.descriptor)
+      } catch {
+        guard error == .interrupted else { throw BackendError(error) }
+      }
+    }
+  }
+
+  package func cache(_ range: Range<UInt64>) throws(BackendError) {
+    let end = min(range.upperBound, range.lowerBound + cacheBytesMax)
+    var offset = range.lowerBound
+    while offset < end {
+      let length = min(end - offset, cacheStepBytes)
+      // Advice may fail; nobody depends on it.
+      do throws(Errno) { try calls.willNeed(file.descriptor, at: offset, length: length) } catch { return }
+      offset += length
+    }
+  }
+
+  package func extents(of range: Range<UInt64>, extentsMax: Int) throws(BackendError) -> [Extent] {
+    guard !isBlockDevice else { return [Extent(lengthBytes: UInt64(range.count), kind: .data)] }
+    return try layout.extents(of: range, extentsMax: extentsMax)
+  }
+}
+
+/// POSIX_FADV_WILLNEED reads at most one read-ahead window per call, 128 KiB by default.
+private let cacheStepBytes: UInt64 = 128 << 10
+/// One request may not evict everything else.
+private let cacheBytesMax: UInt64 = 256 << 20
+
+/// The kernel or the file system does not know the call; asking again is of no use.
+func isRefusal(_ errno: Errno) -> Bool {
+  errno == .notSupported || errno == .noFunction || errno == .inappropriateIOCTLForDevice
+}

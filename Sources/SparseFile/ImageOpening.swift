@@ -1,0 +1,267 @@
+// From a path to an image that is open, locked and measured. Refusals are sentences for the operator.
+
+import BlockBackend
+import Syscalls
+import SystemPackage
+
+extension ImageFile {
+  /// Opens, and with `options.create` makes, the image at `path`, and locks it against other programs until the last
+  /// reference goes. Blocks for as long as the file system likes.
+  package static func open(
+    path: FilePath, options: OpenOptions = OpenOptions(), guards: GuardSwitches = .allStand
+  ) throws(ImageOpenError) -> ImageFile {
+    ImageFile(try ImageOpening(path: path, options: options).open(guards), calls: .kernel, guards: guards)
+  }
+
+  #if GUARD_SWITCHES
+  /// `hook` stands in front of each call on the file.
+  package static func open(
+    path: FilePath, options: OpenOptions = OpenOptions(), guards: GuardSwitches = .allStand,
+    hook: @escaping @Sendable (FileCall) -> FileCallAnswer
+  ) throws(ImageOpenError) -> ImageFile {
+    let opened = try ImageOpening(path: path, options: options).open(guards)
+    return ImageFile(opened, calls: FileCalls(hook: hook), guards: guards)
+  }
+  #endif
+}
+
+/// All that `ImageFile` needs.
+struct OpenedImage {
+  var path: FilePath
+  var lease: ImageLease
+  var file: OpenFile
+  var probe: OpenFile
+  var isBlockDevice: Bool
+  var geometry: Geometry
+  var capabilities: Capabilities
+  var trimUnitBytes: UInt64
+  var warnings: [String]
+}
+
+private struct ImageOpening {
+  let path: FilePath
+  let options: OpenOptions
+
+  func open(_ guards: GuardSwitches) throws(ImageOpenError) -> OpenedImage {
+    guard let kind = try existingKind() else {
+      let file = try create()
+      do throws(ImageOpenError) {
+        let lease = try lock(file)
+        try grow(file)
+        return try measured(file, lease, guards)
+      } catch {
+        // Ours, and nobody has used it.
+        do throws(Errno) { try Files.unlink(path) } catch {}
+        throw error
+      }
+    }
+    // A block device is claimed by the lease, so here it is opened only to see which one it is.
+    let isBlockDevice = kind == .blockDevice
+    let flags: OpenFlags = isBlockDevice ? [] : options.readOnly ? .nonblocking : [.nonblocking, .writable]
+    let file = try attempt("cannot open image \(path)") { () throws(Errno) in try Files.open(path, flags) }
+    let lease = try lock(file)
+    return try measured(lease.claim ?? file, lease, guards)
+  }
+
+  /// What is at the path now; nil when nothing is and it is to be made.
+  private func existingKind() throws(ImageOpenError) -> FileStatus.Kind? {
+    let kind: FileStatus.Kind
+    do throws(Errno) {
+      kind = try Files.stat(path).kind
+    } catch .noSuchFileOrDirectory where options.create {
+      return nil
+    } catch .noSuchFileOrDirectory {
+      throw ImageOpenError(
+        .noSuchFile, "cannot open image \(path): no such file; pass --create with --size to make one")
+    } catch {
+      throw ImageOpenError(error, "cannot open image \(path)")
+    }
+    if let what = refusedKinds[kind] {
+      throw ImageOpenError(.notAnImage, "cannot serve \(path): it is \(what); an image is a file or a block device")
+    }
+    return kind
+  }
+
+  // MARK: Making a file
+
+  private func create() throws(ImageOpenError) -> OpenFile {
+    guard let sizeBytes = options.sizeBytes, sizeBytes > 0 else {
+      throw ImageOpenError(.cannotCreate, "cannot create image \(path): its size is missing; pass --size")
+    }
+    guard Int64(exactly: sizeBytes) != nil else {
+      throw ImageOpenError(.tooLarge, "cannot create image \(path): \(sizeBytes) bytes is more than a file can have")
+    }
+    guard !options.readOnly else {
+      throw ImageOpenError(
+        .cannotCreate,
+        "cannot create image \(path): a new image that is read only would stay empty; drop one of the two")
+    }
+    do throws(Errno) {
+      return try Files.open(path, [.createNew, .writable])
+    } catch {
+      let category: ImageOpenError.Category =
+        error == .fileExists || error == .noSuchFileOrDirectory ? .cannotCreate : .init(error)
+      throw ImageOpenError(category, "cannot create image \(path): \(error)")
+    }
+  }
+
+  private func grow(_ file: OpenFile) throws(ImageOpenError) {
+    let sizeBytes = options.sizeBytes ?? 0
+    do throws(Errno) {
+      try Files.ftruncate(file.descriptor, sizeBytes: sizeBytes)
+      // The image outlives a crash right after its first acknowledged flush only if its name does.
+      try Files.fsync(file.descriptor)
+      let directory = path.removingLastComponent()
+      try Files.fsync(try Files.open(directory.isEmpty ? "." : directory, .directory).descriptor)
+    } catch {
+      let category: ImageOpenError.Category =
+        error == .fileTooLarge || error == .invalidArgument ? .tooLarge : .init(error)
+      throw ImageOpenError(category, "cannot create image \(path) with \(sizeBytes) bytes: \(error)")
+    }
+  }
+
+  // MARK: Locking
+
+  private func lock(_ file: OpenFile) throws(ImageOpenError) -> ImageLease {
+    let identity = try attempt("cannot look at image \(path)") { () throws(Errno) in
+      ImageIdentity(try Files.fstat(file.descriptor))
+    }
+    do throws(LeaseRefusal) {
+      return try HeldImages.lease(identity, options.readOnly ? .reader : .writer, of: file, at: path)
+    } catch {
+      throw explained(error, identity)
+    }
+  }
+
+  private func explained(_ refusal: LeaseRefusal, _ identity: ImageIdentity) -> ImageOpenError {
+    switch refusal {
+    case .inUse(let bytes, let readerIsWelcome):
+      let holder = findLockHolder(of: identity, onBytes: bytes)
+      let advice = readerIsWelcome ? "; pass --read-only to serve it read only" : "; stop that program first"
+      let who = holder?.description ?? "another program"
+      return ImageOpenError(.locked(holder), "cannot lock image \(path): in use by \(who)\(advice)")
+    case .claimed:
+      return ImageOpenError(
+        .locked(nil), "cannot lock block device \(path): it is mounted or in use by another program; release it first")
+    case .overlaps(let other):
+      return ImageOpenError(
+        .locked(nil),
+        "cannot serve \(path) beside \(other): one is a part of the other (partition, loop or mapped device)")
+    case .failed(let errno):
+      return ImageOpenError(errno, "cannot open image \(path)\(options.readOnly ? "" : " for writing")")
+    }
+  }
+
+  // MARK: Measuring
+
+  private func measured(
+    _ file: OpenFile, _ lease: ImageLease, _ guards: GuardSwitches
+  ) throws(ImageOpenError) -> OpenedImage {
+    let image = try attempt("cannot look at image \(path)") { () throws(Errno) in
+      let status = try Files.fstat(file.descriptor)
+      let isBlockDevice = status.kind == .blockDevice
+      let fileSystem = try Files.fstatfs(file.descriptor)
+      let kind = isBlockDevice ? nil : FileSystemKind(rawValue: fileSystem.magic)
+      var capabilities: Capabilities = [.cache]
+      if isBlockDevice || kind?.isLocal == true { capabilities.insert(.local) }
+      if !isBlockDevice { capabilities.insert(.extents) }
+      if !options.readOnly { capabilities.formUnion([.writable, .trim, .fastZero]) }
+      let probe =
+        guards.stands(.ownProbeDescriptor) ? try Files.reopen(file) : try Files.duplicate(file)
+      return OpenedImage(
+        path: path, lease: lease, file: file, probe: probe, isBlockDevice: isBlockDevice,
+        geometry: isBlockDevice ? try deviceGeometry(file.descriptor) : fileGeometry(status),
+        capabilities: capabilities,
+        trimUnitBytes: isBlockDevice
+          ? UInt64(try Files.logicalBlockBytes(file.descriptor)) : fileSystemBlock(fileSystem.blockBytes),
+        warnings: warnings(file, lease, kind, isBlockDevice: isBlockDevice))
+    }
+    let sizeBytes = image.geometry.sizeBytes
+    if let wanted = options.sizeBytes, wanted != sizeBytes {
+      throw ImageOpenError(
+        .cannotCreate,
+        "image \(path) exists and has \(sizeBytes) bytes, not \(wanted): an image is never cut or grown here; drop --size"
+      )
+    }
+    var complete = image
+    if sizeBytes == 0 { complete.warnings.append("image \(path) is empty: clients will see a disk of 0 bytes") }
+    if let format = signature(file, sizeBytes: sizeBytes) {
+      complete.warnings.append(
+        "image \(path) looks like \(format) but is served raw: clients will see the \(format) file, not the disk in it")
+    }
+    return complete
+  }
+
+  private func fileGeometry(_ status: FileStatus) -> Geometry {
+    let preferred = UInt32(clamping: min(max(status.blockBytes, 4096), 65536))
+    return Geometry(
+      sizeBytes: status.sizeBytes, blockBytesPreferred: preferred.nonzeroBitCount == 1 ? preferred : 4096,
+      isRotational: isRotational(device: status.device))
+  }
+
+  private func deviceGeometry(_ fd: Int32) throws(Errno) -> Geometry {
+    let logical = try Files.logicalBlockBytes(fd)
+    return Geometry(
+      sizeBytes: try Files.blockDeviceSizeBytes(fd),
+      blockBytesPreferred: min(max(try Files.physicalBlockBytes(fd), logical, 4096), 65536),
+      lockUnitBytes: logical, isRotational: try Files.isRotationalDevice(fd))
+  }
+
+  private func fileSystemBlock(_ bytes: UInt64) -> UInt64 { bytes.nonzeroBitCount == 1 ? bytes : 4096 }
+
+  private func warnings(
+    _ file: OpenFile, _ lease: ImageLease, _ kind: FileSystemKind?, isBlockDevice: Bool
+  ) -> [String] {
+    var warnings: [String] = []
+    if let errno = lease.lockRefusal {
+      warnings.append("image \(path) cannot be locked (\(errno)): nothing keeps another program from writing to it")
+    }
+    if !isBlockDevice, kind?.isLocal != true {
+      warnings.append(
+        "image \(path) is on \(kind.map { "a \($0.name)" } ?? "an unknown") file system: a call may wait for another "
+          + "program or machine, holes may not be told, and zeroing may have to write")
+    }
+    return warnings
+  }
+
+  private func signature(_ file: OpenFile, sizeBytes: UInt64) -> String? {
+    let head = bytes(of: file, at: 0)
+    return knownFormat(head: head, tail: sizeBytes > 512 ? bytes(of: file, at: sizeBytes - 512) : [])
+  }
+
+  /// At most 512; none when they cannot be read, which clients will be told when they ask.
+  private func bytes(of file: OpenFile, at offset: UInt64) -> [UInt8] {
+    (try? Files.bytes(of: file.descriptor, at: offset, count: 512)) ?? []
+  }
+
+  private func attempt<Result>(
+    _ what: String, _ body: () throws(Errno) -> Result
+  ) throws(ImageOpenError) -> Result {
+    do throws(Errno) { return try body() } catch { throw ImageOpenError(error, what) }
+  }
+}
+
+private let refusedKinds: [FileStatus.Kind: String] = [
+  .directory: "a directory", .socket: "a socket", .fifo: "a pipe", .characterDevice: "a character device",
+  .other: "neither file nor device",
+]
+
+extension ImageOpenError {
+  /// "`what`: No such file or directory".
+  init(_ errno: Errno, _ what: String) { self.init(Category(errno), "\(what): \(errno)") }
+}
+
+extension ImageOpenError.Category {
+  /// What an errno of open, stat, lock or ioctl means for the operator.
+  init(_ errno: Errno) {
+    self =
+      switch errno {
+      case .noSuchFileOrDirectory, .notDirectory, .noSuchAddressOrDevice, .operationNotSupportedByDevice: .noSuchFile
+      case .permissionDenied, .notPermitted, .readOnlyFileSystem: .permission
+      case .resourceBusy, .textFileBusy: .locked(nil)
+      case .fileTooLarge, .overflow: .tooLarge
+      case .noSpace, .diskQuotaExceeded: .cannotCreate
+      default: .io
+      }
+  }
+}

@@ -1,0 +1,26 @@
+// How much of a long TRIM or WRITE_ZEROES is done in one system call. fallocate holds the inode while it runs: whoever
+// reads the same file waits, so one call should take about 10 ms.
+
+struct SliceSize {
+  static let startBytes: UInt64 = 8 << 20
+  static let minBytes: UInt64 = 1 << 20
+  static let maxBytes: UInt64 = 1 << 30
+  static let target = Duration.milliseconds(10)
+
+  private(set) var bytes = SliceSize.startBytes
+
+  /// Where a slice from `offset` ends: on a multiple of `minBytes` but for the last one, so that no block is cut in two.
+  func end(from offset: UInt64, limit: UInt64) -> UInt64 {
+    guard limit - offset > bytes else { return limit }
+    return (offset + bytes) & ~(Self.minBytes - 1)
+  }
+
+  /// A slice took so long: the next one shall come nearer to the target.
+  mutating func adapt(to taken: Duration) {
+    if taken < Self.target / 2 {
+      bytes = min(bytes * 2, Self.maxBytes)
+    } else if taken > Self.target * 2 {
+      bytes = max(bytes / 2, Self.minBytes)
+    }
+  }
+}
