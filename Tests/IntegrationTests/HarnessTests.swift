@@ -13,7 +13,7 @@ extension Integration {
         var random = Random(seed: 1)
         let data = random.bytes(100_000)
         #expect(try client.write(12_345, data).isSuccess)
-        #expect(same(try client.read(12_345, 100_000).data, data))
+        try expectSame(client.read(12_345, 100_000).data, data)
         #expect(try client.call(Cmd.flush).isSuccess)
         try client.disconnect()
       }

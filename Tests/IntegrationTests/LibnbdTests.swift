@@ -43,17 +43,17 @@ extension Integration {
         var random = Random(seed: 7)
         let data = random.bytes(1 << 20)
         try nbd.write(4096, data)
-        #expect(same(try nbd.read(4096, data.count), data))
+        try expectSame(nbd.read(4096, data.count), data)
         try nbd.cache(0, 1 << 20)
         try nbd.flush()
         try nbd.zero(8192, 4096)
-        #expect(isZero(try nbd.read(8192, 4096)))
+        try expectZero(nbd.read(8192, 4096))
         try nbd.zero(16384, 4096, flags: noHole)
-        #expect(isZero(try nbd.read(16384, 4096)))
+        try expectZero(nbd.read(16384, 4096))
         try nbd.trim(65536, 65536)
         let trimmed = try nbd.read(65536, 65536)
         #expect(isZero(trimmed) || same(trimmed, Array(data[61440..<61440 + 65536])))
-        #expect(same(try nbd.read(4096, 4096), Array(data[0..<4096])))
+        try expectSame(nbd.read(4096, 4096), Array(data[0..<4096]))
         try nbd.shutdown()
       }
     }
@@ -63,7 +63,7 @@ extension Integration {
       try withDaemon { daemon, _, _ in
         let nbd = try Libnbd.connect(daemon.socket, strict: false)
         try nbd.write(0, filled(0x5a, 8192), flags: fua)
-        #expect(same(try nbd.read(0, 8192, flags: fua), filled(0x5a, 8192)))
+        try expectSame(nbd.read(0, 8192, flags: fua), filled(0x5a, 8192))
         try nbd.zero(0, 4096, flags: fua)
         try nbd.zero(0, 4096, flags: fua | noHole)
         try nbd.trim(4096, 4096, flags: fua)
@@ -93,8 +93,8 @@ extension Integration {
         for flags in [fastZero, fastZero | noHole] {
           try nbd.write(0, data)
           switch errnoOf({ try nbd.zero(0, 1 << 20, flags: flags) }) {
-          case 0: #expect(isZero(try nbd.read(0, 1 << 20)))
-          case ENOTSUP: #expect(same(try nbd.read(0, 1 << 20), data))
+          case 0: try expectZero(nbd.read(0, 1 << 20))
+          case ENOTSUP: try expectSame(nbd.read(0, 1 << 20), data)
           case let code: Issue.record("FAST_ZERO failed with \(errnoText(code))")
           }
         }
@@ -124,7 +124,7 @@ extension Integration {
         let before = try allocatedBytes(image)
         try nbd.zero(0, 4 << 20, flags: noHole | fua)
         #expect(try allocatedBytes(image) >= before + (4 << 20))
-        #expect(isZero(try nbd.read(0, 4 << 20)))
+        try expectZero(nbd.read(0, 4 << 20))
       }
     }
 
@@ -159,7 +159,7 @@ extension Integration {
         }
         #expect(try nbd.drain())
         #expect(failures.pointee == 0)
-        #expect(same([UInt8](back), data))
+        expectSame([UInt8](back), data)
       }
     }
 
@@ -195,8 +195,8 @@ extension Integration {
         #expect(nbd_can_df(nbd.handle) == 0)
         #expect(nbd_can_meta_context(nbd.handle, "base:allocation") == 0)
         try nbd.write(100, filled(9, 5000))
-        #expect(same(try nbd.read(100, 5000), filled(9, 5000)))
-        #expect(isZero(try nbd.read(1 << 20, 1 << 20)))
+        try expectSame(nbd.read(100, 5000), filled(9, 5000))
+        try expectZero(nbd.read(1 << 20, 1 << 20))
       }
     }
 
@@ -217,7 +217,7 @@ extension Integration {
         #expect(errnoOf { try Libnbd.check(nbd_opt_go(nbd.handle)) } == ENOENT)
         try Libnbd.check(nbd_set_export_name(nbd.handle, ""))
         try Libnbd.check(nbd_opt_go(nbd.handle))
-        #expect(isZero(try nbd.read(0, 4096)))
+        try expectZero(nbd.read(0, 4096))
       }
     }
 
@@ -252,8 +252,8 @@ extension Integration {
         #expect(errnoOf { try nbd.flush(flags: dontFragment) } == EINVAL)
         #expect(errnoOf { _ = try nbd.extents(0, 512, flags: noHole) } == EINVAL)
         #expect(errnoOf { try nbd.zero(0, 512, flags: 0x40) } == EINVAL)
-        #expect(same(try nbd.read(end - 512, 512), filled(0xee, 512)))
-        #expect(isZero(try nbd.read(0, 512)))
+        try expectSame(nbd.read(end - 512, 512), filled(0xee, 512))
+        try expectZero(nbd.read(0, 512))
       }
     }
 
@@ -263,7 +263,7 @@ extension Integration {
         try nbd.trim(0, 0)
         try nbd.zero(0, 0)
         try nbd.cache(0, 0)
-        #expect(isZero(try nbd.read(0, 512)))
+        try expectZero(nbd.read(0, 512))
       }
     }
 
@@ -274,7 +274,7 @@ extension Integration {
         #expect(errnoOf { try nbd.write(0, filled(1, 512)) } == EPERM)
         #expect(errnoOf { try nbd.zero(0, 512) } == EPERM)
         #expect(errnoOf { try nbd.trim(0, 512) } == EPERM)
-        #expect(isZero(try nbd.read(0, 4096)))
+        try expectZero(nbd.read(0, 4096))
       }
     }
   }

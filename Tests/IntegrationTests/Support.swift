@@ -2,6 +2,7 @@
 
 import Glibc
 import Synchronization
+import Testing
 
 final class ErrorBox: Sendable {
   private let box = Mutex<(any Error)?>(nil)
@@ -49,3 +50,15 @@ func same(_ a: [UInt8], _ b: [UInt8]) -> Bool {
 func isZero(_ bytes: [UInt8]) -> Bool { same(bytes, [UInt8](repeating: 0, count: bytes.count)) }
 
 func filled(_ byte: UInt8, _ count: Int) -> [UInt8] { [UInt8](repeating: byte, count: count) }
+
+/// Expects equal bytes and, when they are not, says where instead of printing megabytes.
+func expectSame(_ got: [UInt8], _ wanted: [UInt8], _ location: SourceLocation = #_sourceLocation) {
+  if same(got, wanted) { return }
+  let at = zip(got, wanted).enumerated().first { $1.0 != $1.1 }?.offset ?? min(got.count, wanted.count)
+  let values = at < min(got.count, wanted.count) ? ": \(got[at]) instead of \(wanted[at])" : ""
+  Issue.record("\(got.count) of \(wanted.count) bytes, different from byte \(at)\(values)", sourceLocation: location)
+}
+
+func expectZero(_ got: [UInt8], _ location: SourceLocation = #_sourceLocation) {
+  expectSame(got, [UInt8](repeating: 0, count: got.count), location)
+}
