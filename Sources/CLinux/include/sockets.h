@@ -1,2 +1,71 @@
 #pragma once
-// What Swift cannot import of socket and thread calls. Every wrapper returns >= 0 or -errno.
+// What Swift cannot import of socket, thread and signal calls. Every wrapper returns >= 0 or -errno.
+// No system header stands here: with _GNU_SOURCE its structures differ from those that swift-system's C module exports to
+// Swift, and the compiler refuses both together.
+#include <stddef.h>
+#include <stdint.h>
+
+// A socket address as one flat value: Swift cannot overlay the sockaddr family without unsafe pointer casts.
+struct hf_address {
+  int32_t family;    // AF_INET, AF_INET6, AF_UNIX, or 0: none
+  uint16_t port;     // host order
+  uint32_t scope;    // AF_INET6 only
+  uint8_t bytes[16]; // network order; AF_INET uses the first four
+  char path[108];    // AF_UNIX only, zero-terminated or 108 bytes long
+};
+
+// SO_PEERCRED: Swift does not see struct ucred (it hides behind _GNU_SOURCE).
+struct hf_credentials {
+  int32_t pid;
+  uint32_t uid;
+  uint32_t gid;
+};
+
+// SOCK_STREAM and SOCK_CLOEXEC are enums in glibc that Swift imports as distinct types.
+int hf_socket_stream(int family);
+int hf_socket_pair(int *a, int *b);
+int hf_bind(int fd, const struct hf_address *address);
+int hf_connect(int fd, const struct hf_address *address);
+int hf_listen(int fd, int backlog);
+// accept4 is missing from Swift's Glibc module. The accepted socket is blocking: accept4 inherits no O_NONBLOCK.
+int hf_accept(int fd, struct hf_address *peer);
+int hf_getsockname(int fd, struct hf_address *name);
+int hf_getpeername(int fd, struct hf_address *name);
+int hf_peer_credentials(int fd, struct hf_credentials *to);
+// Up to `max` stream addresses of a host name or literal; the count, or -EHOSTUNREACH when it has none.
+// One call: Swift would have to walk a linked list of unsafe pointers.
+int hf_resolve(const char *host, uint16_t port, struct hf_address *to, int max);
+long hf_recv(int fd, void *to, size_t count, int flags);
+long hf_send(int fd, const void *from, size_t count, int flags);
+// Header and data in one call: building an iovec in Swift would need pointers that outlive their closures.
+long hf_send2(int fd, const void *a, size_t a_count, const void *b, size_t b_count, int flags);
+int hf_shutdown(int fd, int how);
+int hf_set_int_option(int fd, int level, int name, int value);
+int hf_get_int_option(int fd, int level, int name, int *value);
+int hf_set_receive_timeout(int fd, int64_t microseconds);
+// fcntl is variadic: Swift cannot call it.
+int hf_set_nonblocking(int fd, int on);
+int hf_set_close_on_exec(int fd);
+// Has the peer hung up (both directions closed, or reset)? Never waits.
+int hf_hung_up(int fd);
+// A detached thread with every signal blocked: signals belong to the event loop.
+int hf_thread_create(size_t stack_bytes, void *(*body)(void *), void *context);
+// At most 15 characters; longer names are cut by the caller.
+int hf_thread_set_name(const char *name);
+// sigset_t has no Swift initialiser that stays clear of its layout.
+int hf_signal_block(int number);
+int hf_signal_unblock(int number);
+int64_t hf_monotonic_nanoseconds(void);
+// Goes on after a signal.
+void hf_sleep(int64_t nanoseconds);
+// RLIMIT_NOFILE is an enum that Swift imports as a distinct type.
+int hf_descriptor_limits(uint64_t *soft, uint64_t *hard);
+int hf_set_descriptor_limit(uint64_t soft);
+// Opens a directory to flock it. open is variadic: Swift cannot call it.
+int hf_open_directory(const char *path);
+int hf_try_flock(int fd);
+// What stands at a path, not following a link there: 0 nothing, 1 a socket, 2 something else; with its identity.
+int hf_socket_at(const char *path, uint64_t *device, uint64_t *inode);
+// Named after themselves: errno is a macro that Swift reads late.
+int hf_fchmod(int fd, uint32_t mode);
+int hf_chmod(const char *path, uint32_t mode);

@@ -1,0 +1,69 @@
+// The event loop: one serial queue. Everything on it is short; what may block runs on threads of our own (WorkerPool, SlowLane).
+
+@unsafe @preconcurrency import Dispatch
+import Syscalls
+
+/// Runs jobs one after the other, with timers and signals. Closures given to it are never isolated to an actor.
+package final class EventLoop: Sendable {
+  let queue: DispatchQueue
+  private let mark = DispatchSpecificKey<ObjectIdentifier>()
+
+  package init(label: String) {
+    queue = DispatchQueue(label: label)
+    queue.setSpecific(key: mark, value: ObjectIdentifier(self))
+  }
+
+  /// Runs `job` on the loop, after those given before. Any thread.
+  package func run(_ job: @escaping @Sendable () -> Void) { queue.async(execute: job) }
+
+  /// Whether the caller runs on this loop.
+  package var isOnLoop: Bool { DispatchQueue.getSpecific(key: mark) == ObjectIdentifier(self) }
+
+  package func preconditionOnLoop() { precondition(isOnLoop, "only on the event loop") }
+}
+
+// MARK: - Timers
+
+extension EventLoop {
+  /// Runs `body` on the loop every `milliseconds`, the first time after one interval, until cancelled. Ticks that were missed
+  /// are not made up for.
+  @discardableResult
+  package func every(milliseconds: Int, _ body: @escaping @Sendable () -> Void) -> LoopTimer {
+    LoopTimer(loop: self, milliseconds: milliseconds, repeats: true, body)
+  }
+
+  /// Runs `body` once on the loop, in `milliseconds`, unless cancelled before.
+  @discardableResult
+  package func after(milliseconds: Int, _ body: @escaping @Sendable () -> Void) -> LoopTimer {
+    LoopTimer(loop: self, milliseconds: milliseconds, repeats: false, body)
+  }
+
+  /// Runs `body` on the loop when the process gets signal `number`; several that arrive together are one. For the life of
+  /// the process. The caller has blocked it with `SignalMask.block` on the main thread before any other thread was made.
+  package func onSignal(_ number: Int32, _ body: @escaping @Sendable () -> Void) {
+    let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
+    // The source lives in its own handler, for ever.
+    source.setEventHandler { withExtendedLifetime(source) { body() } }
+    source.activate()
+  }
+}
+
+/// Held by the loop until it has fired (once) or is cancelled; dropping it cancels nothing.
+package final class LoopTimer: Sendable {
+  private let source: any DispatchSourceTimer
+
+  fileprivate init(loop: EventLoop, milliseconds: Int, repeats: Bool, _ body: @escaping @Sendable () -> Void) {
+    let interval = DispatchTimeInterval.milliseconds(max(milliseconds, repeats ? 1 : 0))
+    source = DispatchSource.makeTimerSource(queue: loop.queue)
+    source.schedule(deadline: .now() + interval, repeating: repeats ? interval : .never, leeway: .nanoseconds(0))
+    // The handler holds the timer; cancelling a source releases its handlers.
+    source.setEventHandler { [self] in
+      if !repeats { source.cancel() }
+      body()
+    }
+    source.activate()
+  }
+
+  /// Any thread. Called on the loop, `body` will not run any more; called elsewhere, one run may be under way.
+  package func cancel() { source.cancel() }
+}

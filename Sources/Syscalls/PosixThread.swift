@@ -1,0 +1,40 @@
+// Threads of our own: what blocks runs on these, never on a Dispatch queue.
+
+import CLinux
+import SystemPackage
+
+package enum PosixThread {
+  /// Enough for debug builds; buffers live on the heap.
+  package static let stackBytes = 1 << 20
+
+  /// Runs `body` on a new detached thread with all signals blocked. `name` is cut to 15 bytes. Throws
+  /// `.resourceTemporarilyUnavailable` when the system has no thread to give; `body` has not run then and never will.
+  package static func spawn(name: String, _ body: @escaping @Sendable () -> Void) throws(Errno) {
+    let start = unsafe Unmanaged.passRetained(ThreadStart(name: name, body: body))
+    let result = unsafe hf_thread_create(stackBytes, threadMain, start.toOpaque())
+    if result < 0 { unsafe start.release() }
+    _ = try checked(result)
+  }
+
+  /// Keeps the calling thread asleep; only at start and end of the program.
+  package static func sleep(milliseconds: Int) { hf_sleep(Int64(milliseconds) * 1_000_000) }
+}
+
+private final class ThreadStart: Sendable {
+  let name: String
+  let body: @Sendable () -> Void
+
+  init(name: String, body: @escaping @Sendable () -> Void) {
+    self.name = name
+    self.body = body
+  }
+}
+
+// A global function: a closure formed on the main actor would trap on this thread.
+private func threadMain(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+  // `spawn` retained it for this thread alone, and passes no nil.
+  let start = unsafe Unmanaged<ThreadStart>.fromOpaque(context!).takeRetainedValue()
+  _ = unsafe hf_thread_set_name(String(decoding: start.name.utf8.prefix(15), as: UTF8.self))
+  start.body()
+  return nil
+}

@@ -1,0 +1,157 @@
+// Stream sockets: one function per system call. Sends never raise SIGPIPE; EINTR is retried here and nowhere else.
+
+import CLinux
+import Glibc
+import SystemPackage
+
+package enum Sockets {
+  package struct Flags: OptionSet, Sendable {
+    package let rawValue: Int32
+    package init(rawValue: Int32) { self.rawValue = rawValue }
+
+    /// Throws `.resourceTemporarilyUnavailable` rather than wait.
+    package static let dontWait = Flags(rawValue: Int32(MSG_DONTWAIT))
+    /// Leaves the bytes in the socket.
+    package static let peek = Flags(rawValue: Int32(MSG_PEEK))
+  }
+
+  package enum Direction: Int32, Sendable {
+    case reading = 0
+    case writing = 1
+    case both = 2
+  }
+
+  // MARK: Data
+
+  /// Bytes received into the front of `bytes`; 0 is the end of the stream (or an empty span). Waits without `dontWait`; after
+  /// SO_RCVTIMEO it throws `.resourceTemporarilyUnavailable`.
+  @inline(__always)
+  package static func recv(
+    _ descriptor: Int32, into bytes: inout MutableRawSpan, flags: Flags = []
+  ) throws(Errno) -> Int {
+    try checked(
+      unsafe bytes.withUnsafeMutableBytes {
+        unsafe hf_recv(descriptor, $0.baseAddress, $0.count, flags.rawValue)
+      })
+  }
+
+  /// Bytes sent, possibly fewer than given.
+  @inline(__always)
+  package static func send(_ descriptor: Int32, _ bytes: RawSpan, flags: Flags = []) throws(Errno) -> Int {
+    try checked(
+      unsafe bytes.withUnsafeBytes { unsafe hf_send(descriptor, $0.baseAddress, $0.count, flags.rawValue) })
+  }
+
+  /// sendmsg of `first` and `second` as one message; bytes sent, possibly fewer than given.
+  @inline(__always)
+  package static func send(
+    _ descriptor: Int32, _ first: RawSpan, _ second: RawSpan, flags: Flags = []
+  ) throws(Errno) -> Int {
+    try checked(
+      unsafe first.withUnsafeBytes { a in
+        unsafe second.withUnsafeBytes { b in
+          unsafe hf_send2(descriptor, a.baseAddress, a.count, b.baseAddress, b.count, flags.rawValue)
+        }
+      })
+  }
+
+  /// Ends one or both directions; a thread waiting in `recv` on this socket returns. Nothing happens when the peer has
+  /// gone already.
+  package static func shutdown(_ descriptor: Int32, _ direction: Direction) {
+    _ = hf_shutdown(descriptor, direction.rawValue)
+  }
+
+  /// Whether the peer has closed both directions or reset the connection. Does not wait.
+  package static func isHungUp(_ descriptor: Int32) -> Bool { hf_hung_up(descriptor) != 0 }
+
+  package static func close(_ descriptor: Int32) { _ = hf_close(descriptor) }
+
+  // MARK: Making
+
+  package static func stream(for address: SocketAddress) throws(Errno) -> OwnedDescriptor {
+    OwnedDescriptor(owning: try checked(hf_socket_stream(address.family)))
+  }
+
+  /// Two connected Unix stream sockets. (A tuple cannot hold noncopyable values.)
+  package struct Pair: ~Copyable, Sendable {
+    package let first: OwnedDescriptor
+    package let second: OwnedDescriptor
+  }
+
+  package static func pair() throws(Errno) -> Pair {
+    var a: Int32 = -1
+    var b: Int32 = -1
+    _ = try checked(unsafe hf_socket_pair(&a, &b))
+    return Pair(first: OwnedDescriptor(owning: a), second: OwnedDescriptor(owning: b))
+  }
+
+  /// A blocking socket that is connected to `address`.
+  package static func connect(to address: SocketAddress) throws(Errno) -> OwnedDescriptor {
+    let socket = try stream(for: address)
+    try connect(socket.number, to: address)
+    return socket
+  }
+
+  package static func connect(_ descriptor: Int32, to address: SocketAddress) throws(Errno) {
+    var raw = try address.raw()
+    _ = try checked(unsafe hf_connect(descriptor, &raw))
+  }
+
+  /// A TCP socket that listens on `address`. SO_REUSEADDR; an IPv6 socket takes no IPv4 (both can have the same port).
+  package static func listenTCP(_ address: SocketAddress, backlog: Int32 = 1024) throws(Errno) -> OwnedDescriptor {
+    precondition(address.family != AF_UNIX, "Unix sockets listen through UnixSocketFile")
+    let socket = try stream(for: address)
+    _ = try checked(hf_set_int_option(socket.number, SOL_SOCKET, SO_REUSEADDR, 1))
+    if address.family == AF_INET6 {
+      _ = try checked(hf_set_int_option(socket.number, Int32(IPPROTO_IPV6), IPV6_V6ONLY, 1))
+    }
+    try bind(socket.number, to: address)
+    try listen(socket.number, backlog: backlog)
+    return socket
+  }
+
+  package static func bind(_ descriptor: Int32, to address: SocketAddress) throws(Errno) {
+    var raw = try address.raw()
+    _ = try checked(unsafe hf_bind(descriptor, &raw))
+  }
+
+  package static func listen(_ descriptor: Int32, backlog: Int32) throws(Errno) {
+    _ = try checked(hf_listen(descriptor, backlog))
+  }
+
+  // MARK: Accepting and names
+
+  /// accept4 with CLOEXEC: the new socket is blocking, and its descriptor is now the caller's to close. EINTR is thrown: the
+  /// caller loops anyway.
+  package static func accept(_ listener: Int32) throws(Errno) -> (descriptor: Int32, peer: PeerAddress) {
+    var raw = hf_address()
+    let descriptor = try checked(unsafe hf_accept(listener, &raw))
+    // An unknown family cannot come from sockets of ours; one handed over by a supervisor may be anything.
+    return (descriptor, peer(of: descriptor, SocketAddress(raw) ?? .unix(path: "")))
+  }
+
+  private static func peer(of descriptor: Int32, _ address: SocketAddress) -> PeerAddress {
+    switch address {
+    case .ipv4, .ipv6: return .network(address)
+    case .unix:
+      var credentials = hf_credentials()
+      // Overflow uid ("nobody") when the kernel will not say.
+      if unsafe hf_peer_credentials(descriptor, &credentials) < 0 { return .unix(pid: 0, uid: 65534) }
+      return .unix(pid: credentials.pid, uid: credentials.uid)
+    }
+  }
+
+  /// Nil for a family that is not ours.
+  package static func localAddress(_ descriptor: Int32) throws(Errno) -> SocketAddress? {
+    var raw = hf_address()
+    _ = try checked(unsafe hf_getsockname(descriptor, &raw))
+    return SocketAddress(raw)
+  }
+
+  /// Who is connected to this socket; throws `.socketNotConnected` when nobody is.
+  package static func peerAddress(_ descriptor: Int32) throws(Errno) -> PeerAddress {
+    var raw = hf_address()
+    _ = try checked(unsafe hf_getpeername(descriptor, &raw))
+    return peer(of: descriptor, SocketAddress(raw) ?? .unix(path: ""))
+  }
+}
