@@ -1,7 +1,8 @@
 // NBD_OPT_EXPORT_NAME, NBD_OPT_INFO and NBD_OPT_GO: which export it shall be, and what it is like.
 
 extension Agreement {
-  /// NBD_OPT_EXPORT_NAME: the data is the name. No reply can say no, so an export that cannot be had closes the connection.
+  /// NBD_OPT_EXPORT_NAME: the data is the name. No reply can say no, so an export that cannot be had closes the
+  /// connection.
   /// - Throws: the name is not a string; the connection closes too.
   func exportName(
     _ data: RawSpan, _ exports: some ExportDirectory, _ clientFlags: HandshakeFlags, _ output: inout [UInt8]

@@ -8,24 +8,24 @@ package struct ExportID: Hashable, Sendable {
 
 /// What a client may learn about an export. A session keeps the one it was started with (I9).
 package struct ExportDescription: Sendable, Equatable {
-  package var id: ExportID
+  package let id: ExportID
   /// The canonical name, as LIST tells it. At most 4096 bytes of UTF-8 without NUL.
-  package var name: String
+  package let name: String
   /// For display to a human. At most 4096 bytes of UTF-8 without NUL.
-  package var description: String?
-  package var sizeBytes: UInt64
+  package let description: String?
+  package let sizeBytes: UInt64
   /// As without SEND_DF: the handshake adds that, and HAS_FLAGS, where they belong.
-  package var flags: TransmissionFlags
+  package let flags: TransmissionFlags
   /// A power of two, at most 65536; divides `sizeBytes`, else the tail could not be addressed.
-  package var blockBytesMin: UInt32
+  package let blockBytesMin: UInt32
   /// A power of two, at least 512 and at least `blockBytesMin`.
-  package var blockBytesPreferred: UInt32
-  /// Longest READ or WRITE, bytes; at least `blockBytesPreferred`.
-  package var payloadBytesMax: UInt32
+  package let blockBytesPreferred: UInt32
+  /// Longest READ or WRITE, bytes; at least `blockBytesPreferred`, and not more than is drained of a refused WRITE.
+  package let payloadBytesMax: UInt32
   /// The context `base:allocation` can be selected.
-  package var offersBlockStatus: Bool
+  package let offersBlockStatus: Bool
 
-  /// Traps when the constraints of "Size constraints" do not hold: the server checks its configuration before it gets here.
+  /// Traps when the rules of "Size constraints" do not hold: the server has checked its configuration before.
   package init(
     id: ExportID, name: String, description: String? = nil, sizeBytes: UInt64, flags: TransmissionFlags,
     blockBytesMin: UInt32 = 1, blockBytesPreferred: UInt32 = 4096, payloadBytesMax: UInt32 = 32 << 20,
@@ -40,6 +40,7 @@ package struct ExportDescription: Sendable, Equatable {
       blockBytesPreferred >= max(blockBytesMin, 512),
       "the preferred block size is at least 512 and at least the minimum")
     precondition(payloadBytesMax >= blockBytesPreferred, "the maximum payload is at least the preferred block size")
+    precondition(payloadBytesMax <= Session.drainedBytesMax, "the maximum payload is at most what is drained")
     precondition(sizeBytes % UInt64(blockBytesMin) == 0, "the size is a multiple of the minimum block size")
     self.id = id
     self.name = name

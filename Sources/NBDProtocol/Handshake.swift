@@ -1,5 +1,5 @@
-// The handshake, server side: bytes of the client in, replies out, in the end a session. Fixed newstyle. Keeps no bytes of the
-// client: an option that is not complete stays with the caller.
+// The handshake, server side: bytes of the client in, replies out, in the end a session. Fixed newstyle. Keeps no bytes
+// of the client: an option that is not complete stays with the caller.
 
 /// State of one connection before transmission. The caller sends `greeting` first.
 package struct Handshake: Sendable {
@@ -212,23 +212,5 @@ package struct Handshake: Sendable {
 
   private func violation(_ what: String) -> ProtocolViolation {
     ProtocolViolation(what: what, atByte: bytesConsumed)
-  }
-}
-
-/// What `receive` did, and what it waits for.
-package struct HandshakeProgress: Sendable {
-  /// Bytes to remove from the front.
-  package var consumed: Int
-  package var outcome: Outcome
-
-  package enum Outcome: Sendable {
-    /// Bytes wanted at the front after removing the consumed ones; never more than `optionBytesMax` + 16.
-    case needsMore(atLeast: Int)
-    /// Replies have piled up: send them, then call again with what is left, whether or not more has come.
-    case sendFirst
-    /// The handshake is over: send the output; all further bytes are requests.
-    case transmission(Session)
-    /// Send the output, then close. The text is for the log, without peer-chosen bytes.
-    case close(String)
   }
 }

@@ -4,11 +4,11 @@
 package struct HandshakeLimits: Sendable, Equatable {
   /// Options per connection; then it is closed. A client that asks INFO for each of some hundred exports is honest.
   package var optionsMax: Int
-  /// Data of one option that is looked at, bytes; the caller's buffer needs 16 more. Larger ones are skipped and answered
-  /// with NBD_REP_ERR_TOO_BIG. Fifteen strings of the largest size fit.
+  /// Data of one option that is looked at, bytes; the caller's buffer needs 16 more. Larger ones are skipped and
+  /// answered with NBD_REP_ERR_TOO_BIG. Fifteen strings of the largest size fit.
   package var optionBytesMax: Int
-  /// Data of one option that is skipped, bytes; above, the connection is closed. The spec calls no payload up to 32 MiB a
-  /// denial of service ("Size constraints").
+  /// Data of one option that is skipped, bytes; above, the connection is closed. The spec calls no payload up to
+  /// 32 MiB a denial of service ("Size constraints").
   package var optionBytesFatal: Int
   /// Queries in one meta context option; above, NBD_REP_ERR_TOO_BIG.
   package var queriesMax: Int

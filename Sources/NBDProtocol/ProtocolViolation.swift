@@ -1,7 +1,7 @@
 // The peer is at fault, so badly that nothing it sends afterwards can be trusted.
 
-/// The peer broke a rule that leaves no clean reply: the connection is closed at once. Never used for a request or an option
-/// that can be answered with an error.
+/// The peer broke a rule that leaves no clean reply: the connection is closed at once. Never used for a request or an
+/// option that can be answered with an error.
 package struct ProtocolViolation: Error, Equatable, Sendable {
   /// What it did, one clause without peer-chosen text: safe to log.
   package var what: String

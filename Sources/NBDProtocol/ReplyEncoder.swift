@@ -1,5 +1,5 @@
-// Writes replies in the form that was negotiated. Sizes are known before anything is written, so that room for a reply can
-// be reserved before its request is executed.
+// Writes replies in the form that was negotiated. Sizes are known before anything is written, so that room for a reply
+// can be reserved before its request is executed.
 
 /// Encodes at a byte position of a span and returns the bytes written. It is our bug if they do not fit. Holds no state
 /// beside the mode; allocates nothing.
@@ -16,9 +16,9 @@ package struct ReplyEncoder: Sendable {
   /// A chunk with an OFFSET_HOLE.
   package static let holeBytes = 20 + 12
   /// Simple reply header; a READ of it carries data right behind.
-  private static let simpleHeaderBytes = 16
+  static let simpleHeaderBytes = 16
   /// Structured chunk header.
-  private static let chunkHeaderBytes = 20
+  static let chunkHeaderBytes = 20
 
   /// In front of the data of a READ, or of one OFFSET_DATA chunk of it.
   package var readHeaderBytes: Int {
@@ -39,8 +39,8 @@ package struct ReplyEncoder: Sendable {
   /// Bytes of a BLOCK_STATUS reply.
   package static func blockStatusBytes(descriptors: Int) -> Int { 20 + 4 + 8 * descriptors }
 
-  /// What goes in front of `dataBytes` bytes of a READ. A READ of length 0 has no data chunk (its length must be at least
-  /// 9): it is answered with `encodeSuccess`, and passing 0 does just that, so go by the returned count.
+  /// What goes in front of `dataBytes` bytes of a READ. A READ of length 0 has no data chunk (a chunk without data is
+  /// not allowed): it is answered with `encodeSuccess`, and passing 0 does just that, so go by the returned count.
   /// - Parameter isLast: nothing can fail any more and no further chunk follows. Simple replies have one part.
   package func encodeReadHeader(
     cookie: UInt64, offset: UInt64, dataBytes: UInt32, isLast: Bool = true, into span: inout MutableRawSpan,
@@ -101,89 +101,5 @@ package struct ReplyEncoder: Sendable {
       position += 8
     }
     return position - start
-  }
-}
-
-extension ReplyEncoder {
-  /// How long `encodeError` with these arguments will be, bytes; never more than `errorBytesMax`.
-  package func errorBytes(command: Command?, text: String, offset: UInt64?) -> Int {
-    switch mode {
-    case .simple: Self.simpleHeaderBytes
-    case .structured:
-      Self.chunkHeaderBytes + 6 + WireString.bytes(of: text, atMost: Self.textBytesMax)
-        + (carriesOffset(command, offset) ? 8 : 0)
-    }
-  }
-
-  /// The request failed; ends its reply. The text and the offset of the first failing byte only travel in structured
-  /// replies, the offset only for commands that may have one. `offset` lies inside the request.
-  package func encodeError(
-    cookie: UInt64, command: Command?, error: NBDError, text: String, offset: UInt64?,
-    into span: inout MutableRawSpan, at start: Int
-  ) -> Int {
-    switch mode {
-    case .simple: return encodeSimple(cookie: cookie, error: error, into: &span, at: start)
-    case .structured: break
-    }
-    let textBytes = WireString.bytes(of: text, atMost: Self.textBytesMax)
-    let carriesOffset = carriesOffset(command, offset)
-    let payloadBytes = UInt32(6 + textBytes + (carriesOffset ? 8 : 0))
-    var position = encodeChunkHeader(
-      carriesOffset ? .errorOffset : .error, cookie: cookie, payloadBytes: payloadBytes, isLast: true, into: &span,
-      at: start)
-    span.storeBigEndian(error.rawValue, at: position)
-    span.storeBigEndian(UInt16(textBytes), at: position + 4)
-    position += 6
-    for byte in text.utf8.prefix(textBytes) {
-      span.storeBigEndian(byte, at: position)
-      position += 1
-    }
-    if carriesOffset, let offset {
-      span.storeBigEndian(offset, at: position)
-      position += 8
-    }
-    return position - start
-  }
-
-  /// The reply to a request that was refused at the door.
-  package func encodeRefusal(_ refusal: Refusal, into span: inout MutableRawSpan, at start: Int) -> Int {
-    encodeError(
-      cookie: refusal.cookie, command: refusal.command, error: refusal.error, text: refusal.text,
-      offset: refusal.offset, into: &span, at: start)
-  }
-
-  private func carriesOffset(_ command: Command?, _ offset: UInt64?) -> Bool {
-    offset != nil && command?.rule.repliesErrorOffset == true
-  }
-
-  private func encodeSimple(
-    cookie: UInt64, error: NBDError?, into span: inout MutableRawSpan, at start: Int
-  ) -> Int {
-    span.storeBigEndian(Magic.simpleReply, at: start)
-    span.storeBigEndian(error?.rawValue ?? 0, at: start + 4)
-    span.storeBigEndian(cookie, at: start + 8)
-    return Self.simpleHeaderBytes
-  }
-
-  /// Returns the position behind it, where the payload goes.
-  private func encodeChunkHeader(
-    _ type: ReplyType, cookie: UInt64, payloadBytes: UInt32, isLast: Bool, into span: inout MutableRawSpan,
-    at start: Int
-  ) -> Int {
-    let flags: ReplyFlags = isLast ? .done : []
-    span.storeBigEndian(Magic.structuredReply, at: start)
-    span.storeBigEndian(flags.rawValue, at: start + 4)
-    span.storeBigEndian(type.rawValue, at: start + 6)
-    span.storeBigEndian(cookie, at: start + 8)
-    span.storeBigEndian(payloadBytes, at: start + 16)
-    return start + Self.chunkHeaderBytes
-  }
-}
-
-extension MutableRawSpan {
-  /// Network byte order. Bounds are checked by the span.
-  @_lifetime(self: copy self)
-  mutating func storeBigEndian(_ value: some FixedWidthInteger & BitwiseCopyable, at offset: Int) {
-    storeBytes(of: value.bigEndian, toByteOffset: offset, as: type(of: value))
   }
 }

@@ -14,8 +14,8 @@ package struct StatusDescriptor: Sendable, Equatable {
 
 /// Collects the extents of one request, from its offset on, and keeps the rules of NBD_REPLY_TYPE_BLOCK_STATUS: none
 /// empty, equal neighbours merged, boundaries on the minimum block size, nothing beyond the request (hence the sum of
-/// all but the last is below it), one with REQ_ONE, at most `countMax`. A block of the minimum size that is of two kinds
-/// is only what both are.
+/// all but the last is below it), one with REQ_ONE, at most `countMax`. A block of the minimum size that is of two
+/// kinds is only what both are.
 package struct StatusDescriptors: Sendable {
   /// The spec's SHOULD.
   package static let countMax = 1 << 20
@@ -64,12 +64,14 @@ package struct StatusDescriptors: Sendable {
     if remainingBytes == 0 { finish() }
   }
 
-  /// Nothing more is known. What is left of a block is told as it is; if nothing at all is known, that is data, which is
-  /// always a safe thing to say.
+  /// Nothing more is known. A block that is known in part is left out, and if that leaves nothing, all of the request
+  /// is called data, which is always a safe thing to say.
   package mutating func finish() {
-    emit(partialBytes, partialStatus)
-    partialBytes = 0
-    if descriptors.isEmpty { emit(remainingBytes, []) }
+    if remainingBytes == 0 {
+      emit(partialBytes, partialStatus)
+    } else if descriptors.isEmpty {
+      emit(partialBytes + remainingBytes, [])
+    }
     isFull = true
   }
 
