@@ -62,6 +62,10 @@ let package = Package(
       ],
       swiftSettings: settings),
 
+    // Measures the range locks; `make bench-locks`.
+    .executableTarget(
+      name: "holdfast-bench-locks", dependencies: ["RangeLocks", "Syscalls", system], swiftSettings: settings),
+
     // Judges the history of a workload; pure, for tests.
     support("Oracle"),
     tests("RangeLocksTests", ["RangeLocks", "Oracle"]),

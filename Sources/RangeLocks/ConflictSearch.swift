@@ -34,7 +34,7 @@ struct ConflictSearch {
     while at != 0, visits < visitsMax {
       visits += 1
       let node = nodes[Int(at)]
-      if node.endMax <= range.lowerBound || !mayImprove(node) { return }
+      guard mayImprove(node) else { return }
       guard node.start < range.upperBound else {
         at = node.left
         continue
@@ -44,10 +44,13 @@ struct ConflictSearch {
         found = at
         foundArrival = node.arrival
       }
+      let left = nodes[Int(node.left)]
+      guard mayImprove(left) else {
+        at = node.right
+        continue
+      }
       // The side that promises the later request first: the other one is then often not worth a visit.
-      let leftBest = min(nodes[Int(node.left)].arrivalMax, before)
-      let rightBest = min(nodes[Int(node.right)].arrivalMax, before)
-      if leftBest > rightBest {
+      if min(left.arrivalMax, before) > min(nodes[Int(node.right)].arrivalMax, before) {
         run(below: node.left, in: nodes)
         at = node.right
       } else {
@@ -57,5 +60,8 @@ struct ConflictSearch {
     }
   }
 
-  private func mayImprove(_ node: Node) -> Bool { node.arrivalMin < before && node.arrivalMax > foundArrival }
+  /// Whether a later find is possible in the subtree, as far as its summary tells.
+  private func mayImprove(_ top: Node) -> Bool {
+    top.endMax > range.lowerBound && top.arrivalMin < before && top.arrivalMax > foundArrival
+  }
 }

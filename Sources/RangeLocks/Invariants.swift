@@ -33,7 +33,7 @@ extension RangeLockTable {
     let arrivalMin = min(node.arrival, left.arrivalMin, right.arrivalMin)
     let arrivalMax = max(node.arrival, left.arrivalMax, right.arrivalMax)
     precondition(node.arrivalMin == arrivalMin, "arrivalMin is the earliest arrival below")
-    precondition(node.arrivalMax == arrivalMax, "arrivalMax is the latest arrival below")
+    precondition(node.arrivalMax >= arrivalMax, "arrivalMax is no less than the latest arrival below")
   }
 
   private func checkOrder(_ inOrder: ArraySlice<Slot>) {
@@ -68,21 +68,18 @@ extension RangeLockTable {
     } else {
       precondition(earlier.contains(blocker), "who waits watches an earlier conflicting request")
     }
+    var listed = 0
     var previous: Slot = 0
     var watcher = waiting[Int(slot)].firstWatcher
     while watcher != 0 {
       precondition(waiting[Int(watcher)].blocker == slot, "the watchers of a request watch it")
       precondition(waiting[Int(watcher)].previous == previous, "neighbours among watchers know each other")
+      listed += 1
       previous = watcher
       watcher = waiting[Int(watcher)].next
     }
+    precondition(waiting[Int(slot)].lastWatcher == previous, "the list of watchers knows its end")
     let watchers = live.count { waiting[Int($0)].blocker == slot }
-    var listed = 0
-    watcher = waiting[Int(slot)].firstWatcher
-    while watcher != 0 {
-      listed += 1
-      watcher = waiting[Int(watcher)].next
-    }
     precondition(listed == watchers, "whoever watches a request is among its watchers")
   }
 

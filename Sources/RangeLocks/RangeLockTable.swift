@@ -28,8 +28,9 @@ package struct RangeLockTable: ~Copyable {
   struct Waiting {
     /// Whom this one watches; zero when it holds its lock.
     var blocker: Slot = 0
-    /// Those who watch this one, in no particular order.
+    /// Those who watch this one, in the order in which they began to: nearly always that of arrival.
     var firstWatcher: Slot = 0
+    var lastWatcher: Slot = 0
     /// Neighbours among those who watch the same one.
     var next: Slot = 0
     var previous: Slot = 0
@@ -113,6 +114,7 @@ package struct RangeLockTable: ~Copyable {
     giveBack(slot)
     guard watcher != 0 else { return }
     let firstGranted = granted.count
+    var isInOrder = true
     while watcher != 0 {
       let next = waiting[Int(watcher)].next
       let node = nodes[Int(watcher)]
@@ -121,13 +123,14 @@ package struct RangeLockTable: ~Copyable {
         waiting[Int(watcher)].blocker = 0
         waitingCount -= 1
         heldCount += 1
+        if granted.count > firstGranted, granted[granted.count - 1].arrival > node.arrival { isInOrder = false }
         granted.append(Token(arrival: node.arrival, slot: watcher))
       } else {
         watch(blocker, by: watcher)
       }
       watcher = next
     }
-    if granted.count - firstGranted > 1 { granted[firstGranted...].sort { $0.arrival < $1.arrival } }
+    if !isInOrder { granted[firstGranted...].sort { $0.arrival < $1.arrival } }
   }
 
   /// An earlier request that conflicts, the latest if that is quickly found, or zero.
@@ -146,12 +149,16 @@ package struct RangeLockTable: ~Copyable {
   }
 
   private mutating func watch(_ blocker: Slot, by watcher: Slot) {
-    let next = waiting[Int(blocker)].firstWatcher
-    waiting[Int(blocker)].firstWatcher = watcher
+    let last = waiting[Int(blocker)].lastWatcher
+    waiting[Int(blocker)].lastWatcher = watcher
+    if last == 0 {
+      waiting[Int(blocker)].firstWatcher = watcher
+    } else {
+      waiting[Int(last)].next = watcher
+    }
     waiting[Int(watcher)].blocker = blocker
-    waiting[Int(watcher)].previous = 0
-    waiting[Int(watcher)].next = next
-    if next != 0 { waiting[Int(next)].previous = watcher }
+    waiting[Int(watcher)].previous = last
+    waiting[Int(watcher)].next = 0
   }
 
   private mutating func unwatch(_ watcher: Slot) {
@@ -161,7 +168,11 @@ package struct RangeLockTable: ~Copyable {
     } else {
       waiting[Int(leaving.previous)].next = leaving.next
     }
-    if leaving.next != 0 { waiting[Int(leaving.next)].previous = leaving.previous }
+    if leaving.next == 0 {
+      waiting[Int(leaving.blocker)].lastWatcher = leaving.previous
+    } else {
+      waiting[Int(leaving.next)].previous = leaving.previous
+    }
   }
 
   private mutating func takeSlot(for node: Node) -> Slot {
