@@ -40,6 +40,14 @@
       unsafe _overrideLifetime(MutableRawSpan(_unsafeBytes: memory), mutating: &self)
     }
   }
+
+  /// Part of the memory, for writing.
+  @_lifetime(&self)
+  package mutating func mutableBytes(in range: Range<Int>) -> MutableRawSpan {
+    precondition(range.lowerBound >= 0, "a part begins inside")
+    precondition(range.upperBound <= count, "a part ends inside")
+    return unsafe _overrideLifetime(MutableRawSpan(_unsafeBytes: memory[range]), mutating: &self)
+  }
 }
 
 extension MutableRawSpan {
@@ -57,5 +65,12 @@ extension MutableRawSpan {
     unsafe withUnsafeMutableBytes { bytes in
       unsafe bytes.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[range]))
     }
+  }
+}
+
+extension [UInt8] {
+  /// The bytes as a raw span.
+  package var rawBytes: RawSpan {
+    @_lifetime(borrow self) get { unsafe span.bytes }
   }
 }

@@ -22,6 +22,11 @@ package struct UnixSocketError: Error, Sendable, Equatable, CustomStringConverti
   package let path: String
   package let reason: Reason
 
+  package init(path: String, reason: Reason) {
+    self.path = path
+    self.reason = reason
+  }
+
   package var description: String {
     switch reason {
     case .inUse: "cannot listen on \(path): another process listens there"

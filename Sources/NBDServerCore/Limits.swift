@@ -61,5 +61,15 @@ package struct Limits: Sendable, Equatable {
   /// How long a worker waits on a quiet connection before it gives the lease back, milliseconds.
   package static let leaseQuietMilliseconds = 20
 
+  /// Asked for at Unix sockets; the kernel may give less. 4k reads at depth 64 gained 1.1 to 1.4 times from it.
+  package static let socketBufferBytes = 1024 * 1024
+
+  /// Unacknowledged data ends a TCP connection after this: what Linux does by default for data in flight, and long enough
+  /// for a guest that is paused.
+  package static let userTimeoutSeconds = 900
+
+  /// How long a shutdown leaves quiet connections open, so that a client in mid-sentence is told ESHUTDOWN.
+  package static let shutdownLingerMilliseconds = 200
+
   package init() {}
 }

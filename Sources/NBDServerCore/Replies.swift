@@ -33,7 +33,7 @@ package struct Replies: ~Copyable, Sendable {
   package private(set) var life = Life.open
 
   /// A worker serves the connection.
-  package var isLeased = false
+  package private(set) var isLeased = false
 
   /// The lease holder has stopped reading; whoever removes the cause wakes the connection.
   package private(set) var isPaused = false
@@ -135,6 +135,25 @@ package struct Replies: ~Copyable, Sendable {
     guard life.isAlive else { return false }
     isSending = true
     return true
+  }
+
+  // MARK: Leases
+
+  /// Bytes have come: a worker may take the connection.
+  /// - Returns: false when one serves it already, or none may.
+  package mutating func beginLease() -> Bool {
+    guard life == .open, !isLeased, !isPaused else { return false }
+    isLeased = true
+    return true
+  }
+
+  /// The worker gives the connection back.
+  /// - Returns: whether to watch for further bytes.
+  package mutating func endLease() -> Bool {
+    precondition(isLeased, "only a lease that was taken ends")
+    isLeased = false
+    wakeIsPending = false
+    return life == .open
   }
 
   // MARK: Pausing

@@ -1,0 +1,207 @@
+// From a validated request to its execution (I5). The order is always: payload complete, room for the reply, range lock, system
+// calls, unlock, sync if asked, reply. In the common case all of it happens here, on the worker; what would block takes
+// what it needs and leaves for the slow lane. One worker admits the requests of a connection, in socket order.
+
+import BlockBackend
+import NBDProtocol
+import NBDServerCore
+import SystemPackage
+
+extension Transmission {
+  /// Takes a request whose payload, if any, lies in the worker's buffer.
+  /// - Returns: false when there is no memory for it now; nothing has happened then.
+  func admit(_ request: Request, payload: RawSpan, _ batch: inout ReplyBatch) -> Bool {
+    if !batch.hasRoom(roomBytes(request)) { connection.flush(&batch) }
+    if connection.server.isShuttingDown {
+      batch.appendError(
+        request, .shutdown, "the server is shutting down", offset: nil, encoder: encoder)
+      return true
+    }
+    switch request.command {
+    case .flush: return admitFlush(request, &batch)
+    case .read, .write, .trim, .cache, .writeZeroes, .blockStatus: break
+    case .disconnect: preconditionFailure("DISC is not admitted")
+    }
+    guard request.length > 0 else {
+      batch.appendSuccess(request.cookie, encoder: encoder)
+      return true
+    }
+    guard isInline(request), image.beginInline() else { return leave(request, payload: payload, token: nil) }
+    defer { image.endInline() }
+    switch image.admit(request.range, request.lockMode) {
+    case .waiting(let token): return leave(request, payload: payload, token: token, isWaiting: true)
+    case .granted(let token):
+      switch request.command {
+      case .read: return read(request, token, &batch)
+      case .write, .trim, .writeZeroes: return mutate(request, payload, token, &batch)
+      case .flush, .cache, .blockStatus, .disconnect: preconditionFailure("these do not run on a worker")
+      }
+    }
+  }
+
+  /// Takes a WRITE whose payload is in memory of its own, charged already.
+  func admit(_ request: Request, largePayload: consuming PieceBuffer, _ batch: inout ReplyBatch) {
+    let charged = largePayload.capacityBytes
+    guard !connection.server.isShuttingDown else {
+      if !batch.hasRoom(ReplyEncoder.errorBytesMax) { connection.flush(&batch) }
+      batch.appendError(request, .shutdown, "the server is shutting down", offset: nil, encoder: encoder)
+      return connection.release(charged)
+    }
+    let job = Job(
+      transmission: self, request: request, id: connection.begin(), payload: largePayload, chargedBytes: charged)
+    submit(job)
+  }
+
+  /// Room in the batch that the reply may need.
+  private func roomBytes(_ request: Request) -> Int {
+    request.command == .read && Int(request.length) <= Limits.inlineBytesMax
+      ? readReplyBytesMax(request, encoder: encoder) + ReplyEncoder.errorBytesMax : ReplyEncoder.errorBytesMax
+  }
+
+  /// Short enough to run on a worker.
+  private func isInline(_ request: Request) -> Bool {
+    switch request.command {
+    case .read, .write: Int(request.length) <= Limits.inlineBytesMax
+    case .trim, .writeZeroes: Int(request.length) <= Limits.inlineEffectBytesMax
+    case .cache, .blockStatus, .flush, .disconnect: false
+    }
+  }
+
+  // MARK: On the worker
+
+  private func read(_ request: Request, _ token: LockToken, _ batch: inout ReplyBatch) -> Bool {
+    do throws(BackendError) {
+      if readPlan(request).findsHoles, try image.backend.startsWithHole(request.range) {
+        return leave(request, payload: RawSpan(), token: token)
+      }
+      var room = batch.room(at: encoder.readHeaderBytes, bytes: Int(request.length))
+      guard try image.backend.readCached(into: &room, at: request.offset) == Int(request.length) else {
+        return leave(request, payload: RawSpan(), token: token)
+      }
+    } catch {
+      image.finish(token, mutated: false)
+      fail(request, error, &batch)
+      return true
+    }
+    image.finish(token, mutated: false)
+    batch.commitRead(request, encoder: encoder)
+    return true
+  }
+
+  private func mutate(_ request: Request, _ payload: RawSpan, _ token: LockToken, _ batch: inout ReplyBatch) -> Bool {
+    do throws(BackendError) {
+      switch request.command {
+      case .write: try image.backend.write(payload, at: request.offset)
+      case .trim: try image.backend.trim(request.range)
+      case .writeZeroes: try image.backend.zero(request.range, request.zeroOptions)
+      case .read, .flush, .cache, .blockStatus, .disconnect: preconditionFailure("only mutations come here")
+      }
+    } catch {
+      image.finish(token, mutated: true)
+      fail(request, error, &batch)
+      return true
+    }
+    image.finish(token, mutated: true)
+    if request.flags.contains(.fua) {
+      sync(request)
+    } else {
+      batch.appendSuccess(request.cookie, encoder: encoder)
+    }
+    return true
+  }
+
+  private func admitFlush(_ request: Request, _ batch: inout ReplyBatch) -> Bool {
+    if image.isDurable { batch.appendSuccess(request.cookie, encoder: encoder) } else { sync(request) }
+    return true
+  }
+
+  private func fail(_ request: Request, _ error: BackendError, _ batch: inout ReplyBatch) {
+    let (text, wireError) = describe(error, of: request, doing: .execute)
+    batch.appendError(request, wireError, text, offset: error.offset(inside: request), encoder: encoder)
+  }
+
+  // MARK: Off the worker
+
+  /// Waits for a sync without holding a lock.
+  private func sync(_ request: Request) {
+    image.syncThenReply(
+      Job(transmission: self, request: request, id: connection.begin(), payload: nil, chargedBytes: 0))
+  }
+
+  /// The request leaves the worker with what it needs: memory for its payload or reply, and its lock or place in the queue.
+  /// - Returns: false when there is no memory; then the lock or the place has been given up.
+  private func leave(_ request: Request, payload: RawSpan, token: LockToken?, isWaiting: Bool = false) -> Bool {
+    let bytes = memoryBytes(request)
+    guard connection.server.charge(bytes, to: connection) == .granted else {
+      if let token {
+        if isWaiting { image.abandon(token) } else { image.finish(token, mutated: false) }
+      }
+      return false
+    }
+    var job = Job(
+      transmission: self, request: request, id: connection.begin(), payload: nil, chargedBytes: bytes)
+    if payload.byteCount > 0 {
+      var copy = PieceBuffer(pool: connection.pool, capacityBytes: payload.byteCount)
+      copy.append(payload)
+      job.payload = consume copy
+    }
+    guard let token else {
+      submit(job)
+      return true
+    }
+    connection.setToken(token, of: job.id)
+    job.token = token
+    if isWaiting { image.park(Parked(job), behind: token) } else { image.schedule(Parked(job)) }
+    return true
+  }
+
+  /// Memory that a request holds until its reply is sent.
+  private func memoryBytes(_ request: Request) -> Int {
+    switch request.command {
+    case .read: readReplyBytesMax(request, encoder: encoder)
+    case .write: Int(request.length)
+    case .blockStatus: ReplyEncoder.blockStatusBytes(descriptors: Limits.extentsPerReplyMax)
+    case .trim, .writeZeroes, .cache, .flush, .disconnect: ReplyEncoder.errorBytesMax
+    }
+  }
+
+  /// Queues for the lock, and runs on the slow lane.
+  private func submit(_ job: consuming Job) {
+    let (id, request) = (job.id, job.request)
+    switch image.admit(request.range, request.lockMode) {
+    case .granted(let token):
+      connection.setToken(token, of: id)
+      job.token = token
+      image.schedule(Parked(job))
+    case .waiting(let token):
+      connection.setToken(token, of: id)
+      job.token = token
+      image.park(Parked(job), behind: token)
+    }
+  }
+}
+
+extension BlockBackend {
+  /// Whether a READ of `range` is better answered with a hole.
+  fileprivate func startsWithHole(_ range: Range<UInt64>) throws(BackendError) -> Bool {
+    let first = try extents(of: range, extentsMax: 1)
+    return first.first.map { $0.kind == .hole || $0.lengthBytes < range.upperBound - range.lowerBound } ?? false
+  }
+}
+
+extension BackendError {
+  /// The first byte that failed, where the client may be told about it.
+  func offset(inside request: Request) -> UInt64? {
+    offset.flatMap { request.range.contains($0) ? $0 : nil }
+  }
+}
+
+extension Request {
+  var lockMode: LockTableMode {
+    switch command.rule.lock {
+    case .shared: .shared
+    case .exclusive: .exclusive
+    case .none: preconditionFailure("FLUSH and DISC lock nothing")
+    }
+  }
+}

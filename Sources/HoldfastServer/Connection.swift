@@ -1,0 +1,331 @@
+// One client: who serves it, what it is owed, and when its descriptor is closed.
+//
+//     idle ──readable──▶ leased ──quiet──▶ idle          finishing: DISC, EOF      ┐ closes when nothing is leased,
+//                          │ ▲                           dead: error, violation    ┘ sent, or in flight
+//                          ▼ │
+//                         paused (owes too much, or waits for memory)
+
+import BlockBackend
+import EventLoops
+import Logging
+import NBDProtocol
+import NBDServerCore
+import Synchronization
+import Syscalls
+import SystemPackage
+
+/// A connection belongs to a generation of its own: a descriptor number may be used again, a connection is not (I6).
+final class Connection: Sendable {
+  let id: ConnectionID
+  let server: Server
+  let logger: Logger
+
+  /// The input half; here while nobody serves the connection, else with the lease holder.
+  private let parked: Mutex<Receiver?>
+
+  /// The output half.
+  private let replies: Mutex<Replies>
+
+  /// Set when the handshake is over, nil again when the connection is closed.
+  private let transmissionSlot = Mutex<Transmission?>(nil)
+
+  private let channelSlot = Mutex<Channel?>(nil)
+
+  /// When bytes moved last, milliseconds of the monotonic clock.
+  private let progressMilliseconds: Atomic<Int64>
+
+  /// When it was accepted, milliseconds of the monotonic clock.
+  let acceptedMilliseconds: Int64
+
+  private let handshakeIsOver = Atomic<Bool>(false)
+  private let alive = Atomic<Bool>(true)
+
+  init(id: ConnectionID, server: Server, logger: Logger) {
+    self.id = id
+    self.server = server
+    self.logger = logger
+    parked = Mutex(Receiver(limits: server.limits, pool: server.pool))
+    replies = Mutex(Replies(limits: server.limits))
+    acceptedMilliseconds = server.nowMilliseconds()
+    progressMilliseconds = Atomic(acceptedMilliseconds)
+  }
+
+  var pool: PiecePool { server.pool }
+
+  /// False once it is dead: what has not started is not worth starting.
+  var isAlive: Bool { alive.load(ordering: .relaxed) }
+
+  var isNegotiating: Bool { !handshakeIsOver.load(ordering: .relaxed) }
+
+  var transmission: Transmission? { transmissionSlot.withLock { $0 } }
+
+  private var channel: Channel {
+    guard let channel = channelSlot.withLock({ $0 }) else { preconditionFailure("a connection has its channel") }
+    return channel
+  }
+
+  /// Open as long as the connection is leased, sending, or not closing.
+  var descriptor: Int32 { channel.descriptor }
+
+  // MARK: Being served
+
+  /// Takes over an accepted socket and greets. On the loop.
+  func start(_ socket: consuming OwnedDescriptor) {
+    let channel = Channel(
+      socket, loop: server.loop,
+      onReadable: { [self] in becomeReadable() }, onWritable: { [self] in becomeWritable() })
+    channelSlot.withLock { $0 = channel }
+    guard replies.withLock({ $0.mayBeginSending() }) else { return }
+    let greeting = Handshake.greeting
+    send(greeting.rawBytes)
+    channel.awaitReadable()
+  }
+
+  private func becomeReadable() {
+    if replies.withLock({ $0.beginLease() }) { server.workers.submit(self) }
+  }
+
+  /// Room was made: a request ended, bytes went out, or memory was given back.
+  func wake() {
+    if replies.withLock({ $0.wake() }) { server.workers.submit(self) }
+  }
+
+  /// For the lease holder.
+  func takeReceiver() -> Receiver {
+    guard let receiver = parked.withLock({ exchange(&$0, with: nil) }) else {
+      preconditionFailure("one worker at a time serves a connection")
+    }
+    return receiver
+  }
+
+  /// How a lease ends.
+  enum LeaseEnd {
+    /// Nothing more to read now.
+    case quiet
+    /// Others wait for a worker: back into the queue, still leased.
+    case othersWait
+    /// The next request cannot be taken.
+    case pause
+    /// No further request is read.
+    case finish
+  }
+
+  /// Ends a lease.
+  /// - Returns: false when a pause became unnecessary: the lease goes on.
+  func endLease(_ receiver: consuming Receiver, _ end: LeaseEnd) -> Bool {
+    if case .finish = end {
+      dropPayload(of: &receiver)
+    }
+    // A closure cannot consume what it captured: the receiver changes places with the nil that is there.
+    var slot: Receiver? = consume receiver
+    parked.withLock { swap(&$0, &slot) }
+    switch end {
+    case .quiet:
+      if replies.withLock({ $0.endLease() }) { channel.awaitReadable() }
+    case .othersWait:
+      server.workers.submit(self)
+      return true
+    case .pause:
+      guard replies.withLock({ $0.pause() }) else { return false }
+    case .finish:
+      replies.withLock { replies in
+        replies.finish()
+        _ = replies.endLease()
+      }
+    }
+    closeIfDone()
+    return true
+  }
+
+  private func dropPayload(of receiver: inout Receiver) {
+    guard receiver.hasPayload else { return }
+    let bytes = receiver.takePayload().capacityBytes
+    server.payloadEnded(of: self)
+    release(bytes)
+  }
+
+  /// The handshake is over.
+  func establish(_ session: Session) -> Transmission {
+    let transmission = Transmission(
+      connection: self, session: session, image: server.image(of: session.export.id), logger: logger)
+    transmissionSlot.withLock { $0 = transmission }
+    handshakeIsOver.store(true, ordering: .relaxed)
+    logger.info("connected to export \"\(session.export.name)\"")
+    return transmission
+  }
+
+  // MARK: Requests off the fast path
+
+  /// A request leaves the worker.
+  func begin() -> UInt64 { replies.withLock { $0.begin() } }
+
+  func setToken(_ token: LockToken, of id: UInt64) { replies.withLock { $0.setToken(token, of: id) } }
+
+  /// It ends with a reply.
+  func end(_ id: UInt64, reply: consuming Replies.Outgoing) {
+    let outgoing = Handoff(reply)
+    let (refund, mustSend) = replies.withLock { replies in
+      replies.end(id)
+      return replies.append(outgoing.take())
+    }
+    release(refund)
+    if mustSend { drain() }
+    wake()
+    closeIfDone()
+  }
+
+  /// It ends without one.
+  func end(_ id: UInt64, chargedBytes: Int) {
+    replies.withLock { $0.end(id) }
+    release(chargedBytes)
+    wake()
+    closeIfDone()
+  }
+
+  /// The connection owes so much that no further request may be taken.
+  var mustPause: Bool { replies.withLock { $0.mustPause } }
+
+  /// Gives memory back and wakes whom it lets go on.
+  func release(_ bytes: Int) {
+    guard bytes > 0 else { return }
+    server.release(bytes, of: self)
+  }
+
+  // MARK: Sending. Never blocks.
+
+  /// Sends a batch, in front of nothing and behind everything that is queued.
+  /// - Returns: false when more is queued now than a client may leave unread.
+  func send(batch: RawSpan) -> Bool {
+    if replies.withLock({ $0.mayBeginSending() }) {
+      send(batch)
+    } else {
+      enqueue(batch, atFront: false)
+    }
+    return !mustPause
+  }
+
+  /// As the sender: sends `bytes`, queues what the socket does not take, then sends what was queued meanwhile.
+  private func send(_ bytes: RawSpan) {
+    var rest = bytes
+    while rest.byteCount > 0 {
+      do throws(Errno) {
+        let sent = try Sockets.send(descriptor, rest, flags: .dontWait)
+        rest = rest.extracting(droppingFirst: sent)
+        noteProgress()
+      } catch .interrupted {
+        continue
+      } catch .resourceTemporarilyUnavailable {
+        enqueue(rest, atFront: true)
+        return block()
+      } catch {
+        die("the client is gone: \(error)")
+        break
+      }
+    }
+    drain()
+  }
+
+  /// As the sender: sends what is queued.
+  private func drain() {
+    while let next = replies.withLock({ $0.nextToSend() }) {
+      guard sendAll(next) else { return }
+    }
+    wake()
+    closeIfDone()
+  }
+
+  /// - Returns: false when the socket is full.
+  private func sendAll(_ outgoing: consuming Replies.Outgoing) -> Bool {
+    while outgoing.restBytes > 0 {
+      do throws(Errno) {
+        outgoing.sentBytes += try Sockets.send(
+          descriptor, outgoing.buffer.bytes(from: outgoing.sentBytes), flags: .dontWait)
+        noteProgress()
+      } catch .interrupted {
+        continue
+      } catch .resourceTemporarilyUnavailable {
+        let handoff = Handoff(outgoing)
+        let refund = replies.withLock { $0.putBack(handoff.take()) }
+        release(refund)
+        block()
+        return false
+      } catch {
+        die("the client is gone: \(error)")
+        break
+      }
+    }
+    release(outgoing.chargedBytes)
+    return true
+  }
+
+  private func enqueue(_ bytes: RawSpan, atFront: Bool) {
+    var copy = PieceBuffer(pool: pool, capacityBytes: bytes.byteCount)
+    copy.append(bytes)
+    server.chargeExisting(bytes.byteCount, to: self)
+    let outgoing = Handoff(Replies.Outgoing(copy, chargedBytes: bytes.byteCount))
+    let (refund, mustSend) = replies.withLock { replies in
+      atFront ? (replies.putBack(outgoing.take()), false) : replies.append(outgoing.take())
+    }
+    release(refund)
+    if mustSend { drain() }
+  }
+
+  /// As the sender: the socket is full, so the write source goes on.
+  private func block() {
+    if replies.withLock({ $0.becomesBlocked() }) { channel.awaitWritable() } else { closeIfDone() }
+  }
+
+  private func becomeWritable() {
+    if replies.withLock({ $0.becomesWritable() }) { drain() }
+  }
+
+  // MARK: The end
+
+  /// The connection is dead: nothing is answered any more, but what was admitted keeps its locks until it really ends.
+  func die(_ reason: String) {
+    let death = replies.withLock { replies -> (refundBytes: Int, tokens: [LockToken])? in
+      guard let death = replies.die(reason) else { return nil }
+      // Wakes a worker that waits for bytes. Under the mutex, because the descriptor is closed once `isClosing` is true.
+      if !replies.isClosing { Sockets.shutdown(descriptor, .both) }
+      return death
+    }
+    guard let death else { return }
+    alive.store(false, ordering: .relaxed)
+    logger.info("disconnected: \(reason)")
+    release(death.refundBytes)
+    transmission?.image.cancelWaiting(death.tokens)
+    closeIfDone()
+  }
+
+  private func closeIfDone() {
+    guard replies.withLock({ $0.mayClose() }) else { return }
+    transmissionSlot.withLock { $0 = nil }
+    let receiver = parked.withLock { exchange(&$0, with: nil) }
+    if var receiver { dropPayload(of: &receiver) }
+    channel.close { [self] in
+      channelSlot.withLock { $0 = nil }
+      server.forget(self)
+    }
+  }
+
+  /// For the server, when it shuts down: closes a connection that owes nothing.
+  func closeIfQuiet() {
+    let isQuiet = replies.withLock { replies in
+      guard replies.isQuiet else { return false }
+      replies.finish()
+      return true
+    }
+    if isQuiet { closeIfDone() }
+  }
+
+  func noteProgress() { progressMilliseconds.store(server.nowMilliseconds(), ordering: .relaxed) }
+
+  /// Milliseconds since bytes moved.
+  func stalledMilliseconds(now: Int64) -> Int64 { now - progressMilliseconds.load(ordering: .relaxed) }
+
+  /// It holds memory that only its client can free: replies that are not read, or a payload that does not come.
+  var holdsMemoryForItsClient: Bool {
+    let (owes, inFlight) = replies.withLock { ($0.outgoingBytes > 0, $0.inFlightCount) }
+    return owes || inFlight == 0
+  }
+}

@@ -1,0 +1,192 @@
+// One inode that is served: its backend, the locks and tickets that all its users share, and the threads that block for it.
+
+import BlockBackend
+import EventLoops
+import NBDServerCore
+import Synchronization
+import SystemPackage
+
+/// A request between two threads, and where it runs.
+struct Parked: Sendable {
+  enum Lane { case slow, effects }
+
+  let lane: Lane
+  private let job: Handoff<Job>
+
+  init(_ job: consuming Job) {
+    lane = job.isLongEffect ? .effects : .slow
+    self.job = Handoff(job)
+  }
+
+  func take() -> Job { job.take() }
+}
+
+/// Shared by all exports, windows and connections of one inode. Safe from any thread.
+package final class Image: Sendable {
+  package let backend: any BlockBackend
+  package let guards: GuardSwitches
+
+  /// Lock order: a connection's `replies` and an image's `state` are never held together.
+  private let state: Mutex<State>
+
+  /// What blocks: cache misses, granted waiters. At most half of the slow lane, so that one hung image leaves the rest.
+  private let slow: SlowLane.Queue
+  /// Long TRIM and WRITE_ZEROES: one at a time, because `fallocate` serialises on the inode anyway.
+  private let effects: SlowLane.Queue
+  /// Syncs have a thread of their own.
+  private let syncs: SlowLane.Queue
+
+  /// Requests that workers execute on this image right now.
+  private let inlineRunning = Atomic<Int>(0)
+  private let inlineMax: Int
+
+  private struct State: ~Copyable {
+    var core: ImageCore<Parked>
+    var syncWaiters: [FlushTickets.WaiterID: Parked] = [:]
+    var nextWaiter: FlushTickets.WaiterID = 0
+  }
+
+  package init(backend: any BlockBackend, lanes: Lanes, guards: GuardSwitches = .allStand) {
+    self.backend = backend
+    self.guards = guards
+    state = Mutex(State(core: ImageCore(geometry: backend.geometry, guards: guards)))
+    slow = lanes.slow.queue(runningMax: lanes.perImageMax)
+    effects = lanes.slow.queue(runningMax: 1)
+    syncs = lanes.makeSyncLane().queue(runningMax: 1)
+    inlineMax = lanes.inlinePerImageMax
+  }
+
+  // MARK: On a worker
+
+  /// A worker wants to make short calls on this image.
+  /// - Returns: false when they might hang, or when half of the workers do so already: use the slow lane. True has to be
+  ///   followed by `endInline`.
+  func beginInline() -> Bool {
+    guard backend.capabilities.contains(.local) else { return false }
+    guard inlineRunning.add(1, ordering: .relaxed).newValue <= inlineMax else {
+      endInline()
+      return false
+    }
+    return true
+  }
+
+  func endInline() { inlineRunning.subtract(1, ordering: .relaxed) }
+
+  // MARK: Range locks
+
+  func admit(_ range: Range<UInt64>, _ mode: LockTableMode) -> ImageCore<Parked>.Admission {
+    state.withLock { $0.core.admit(range, mode) }
+  }
+
+  /// Hands a waiting request over; runs it at once when its lock came in the meantime.
+  func park(_ job: Parked, behind token: LockToken) {
+    if let granted = state.withLock({ $0.core.park(job, behind: token) }) { schedule(granted) }
+  }
+
+  /// Takes back a waiting request that cannot be handed over.
+  func abandon(_ token: LockToken) {
+    var runnable: [Parked] = []
+    state.withLock { $0.core.abandon(token, runnable: &runnable) }
+    for job in runnable { schedule(job) }
+  }
+
+  /// After the last system call of a request.
+  func finish(_ token: LockToken, mutated: Bool) {
+    var runnable: [Parked] = []
+    state.withLock { $0.core.finish(token, mutated: mutated, runnable: &runnable) }
+    for job in runnable { schedule(job) }
+  }
+
+  /// The connection of these requests died: those that wait for a lock are cancelled, the others end by themselves (I6).
+  func cancelWaiting(_ tokens: [LockToken]) {
+    var runnable: [Parked] = []
+    var cancelled: [Parked] = []
+    state.withLock { state in
+      for token in tokens {
+        if let job = state.core.cancelWaiting(token, runnable: &runnable) { cancelled.append(job) }
+      }
+      #if GUARD_SWITCHES
+      if !guards.stands(.deadKeepLocks) {
+        for token in tokens { state.core.releaseEarly(token, runnable: &runnable) }
+      }
+      #endif
+    }
+    for job in cancelled { job.take().drop() }
+    for job in runnable { schedule(job) }
+  }
+
+  /// Runs a request whose lock is held on the lane where it may block.
+  func schedule(_ job: Parked) {
+    switch job.lane {
+    case .slow: slow.submit { job.take().run() }
+    case .effects: effects.submit { job.take().run() }
+    }
+  }
+
+  // MARK: Durability
+
+  /// Everything that was replied to is durable already.
+  var isDurable: Bool { state.withLock { $0.core.flush.isDurable } }
+
+  /// The error of an earlier sync, which all later ones repeat (I7).
+  package var latchedError: Errno? { state.withLock { $0.core.flush.latched } }
+
+  /// Answers `job` when a sync has covered everything that was changed up to now.
+  func syncThenReply(_ job: consuming Job) {
+    guard guards.stands(.replyAfterSync) else { return job.succeed() }
+    let handoff = Parked(job)
+    let verdict = state.withLock { state in
+      let id = state.nextWaiter
+      state.nextWaiter += 1
+      let verdict = state.core.flush.request(id)
+      if case .waiting = verdict { state.syncWaiters[id] = handoff }
+      return verdict
+    }
+    switch verdict {
+    case .durable: handoff.take().succeed()
+    case .failed(let errno): handoff.take().fail(BackendError(errno), doing: .sync)
+    case .waiting(let lead): if lead { syncs.submit { self.sync() } }
+    }
+  }
+
+  /// The leader: syncs until nobody waits. On the sync thread of the image.
+  private func sync() {
+    var again = true
+    while again {
+      let covered = state.withLock { $0.core.flush.begin() }
+      let error = syncError()
+      var answered: [Parked] = []
+      again = state.withLock { state in
+        let end = state.core.flush.end(covered: covered, error: error)
+        answered = end.answered.map { id in
+          guard let job = state.syncWaiters.removeValue(forKey: id) else {
+            preconditionFailure("who waits for a sync is known")
+          }
+          return job
+        }
+        return end.again
+      }
+      for job in answered {
+        if let error { job.take().fail(BackendError(error), doing: .sync) } else { job.take().succeed() }
+      }
+    }
+  }
+
+  private func syncError() -> Errno? {
+    do throws(BackendError) {
+      try backend.sync()
+      return nil
+    } catch { return error.errno }
+  }
+
+  /// The last sync of the process, on the caller's thread.
+  /// - Throws: also the error of an earlier sync.
+  package func finalSync() throws(BackendError) {
+    if let latched = latchedError { throw BackendError(latched) }
+    guard backend.capabilities.contains(.writable) else { return }
+    try backend.sync()
+  }
+
+  /// Locks held and requests in the queue, for tests and status.
+  package var lockCounts: (held: Int, waiting: Int) { state.withLock { ($0.core.heldCount, $0.core.waitingCount) } }
+}

@@ -1,0 +1,217 @@
+// A worker serves one hot connection: receive, parse every complete request, execute, answer the batch with one send; until
+// it is quiet, owes too much, or others wait.
+
+import BlockBackend
+import EventLoops
+import NBDProtocol
+import NBDServerCore
+import Syscalls
+import SystemPackage
+
+extension Connection {
+  /// Why the worker stopped looking at requests.
+  private enum Stop {
+    case needsBytes
+    /// The next request cannot be taken now and stays where it is.
+    case pause
+    case finish
+  }
+
+  /// Serves the connection. On a worker, which holds its lease from here on.
+  func serve(_ worker: inout Worker) {
+    while true {
+      var receiver = takeReceiver()
+      var room = worker.input.mutableBytes
+      worker.filledBytes = receiver.unpark(into: &room)
+      let end = serve(&receiver, &worker)
+      receiver.park(worker.input.bytes.extracting(first: worker.filledBytes))
+      worker.filledBytes = 0
+      if endLease(receiver, end) { return }
+    }
+  }
+
+  private func serve(_ receiver: inout Receiver, _ worker: inout Worker) -> LeaseEnd {
+    var transmission = transmission
+    var batches = 0
+    while true {
+      let stop: Stop
+      do throws(ProtocolViolation) {
+        var consumed = 0
+        defer { worker.consume(consumed) }
+        stop = try takeRequests(
+          worker.input, worker.filledBytes, &consumed, &receiver, &worker.batch, &transmission)
+      } catch {
+        flush(&worker.batch)
+        die("the client broke the protocol at byte \(error.atByte): \(error.what)")
+        return .finish
+      }
+      let owesLittle = flush(&worker.batch)
+      switch stop {
+      case .finish: return .finish
+      case .pause: return .pause
+      case .needsBytes: break
+      }
+      guard isAlive else { return .finish }
+      guard owesLittle else { return .pause }
+
+      batches += 1
+      let othersWait = server.workers.itemsAreWaiting
+      if othersWait && batches >= Limits.batchesPerTurnMax { return .othersWait }
+      switch receive(&receiver, &worker, waits: !othersWait) {
+      case .bytes: continue
+      case .nothing: return .quiet
+      case .noMemory: return .pause
+      case .end: return .finish
+      }
+    }
+  }
+
+  // MARK: Bytes in
+
+  private enum Received { case bytes, nothing, noMemory, end }
+
+  /// Receives into the payload that is on its way, or else behind what is in the worker's buffer.
+  private func receive(_ receiver: inout Receiver, _ worker: inout Worker, waits: Bool) -> Received {
+    if receiver.hasPayload {
+      guard growPayload(&receiver) else { return .noMemory }
+      var room = receiver.payloadRoom()
+      let (result, count) = receive(into: &room, waits: waits)
+      if count > 0 { receiver.commitPayload(count) }
+      return result
+    }
+    var room = worker.input.mutableBytes(in: worker.filledBytes..<worker.input.count)
+    let (result, count) = receive(into: &room, waits: waits)
+    worker.filledBytes += count
+    return result
+  }
+
+  private func receive(into room: inout MutableRawSpan, waits: Bool) -> (Received, count: Int) {
+    while true {
+      do throws(Errno) {
+        let count = try waits ? waitForBytes(into: &room) : Sockets.recv(descriptor, into: &room, flags: .dontWait)
+        if count == 0 { return (.end, 0) }
+        noteProgress()
+        return (.bytes, count)
+      } catch .interrupted {
+        continue
+      } catch .resourceTemporarilyUnavailable {
+        return (.nothing, 0)
+      } catch {
+        die("the client is gone: \(error)")
+        return (.end, 0)
+      }
+    }
+  }
+
+  /// Sleeps until bytes come, at most `leaseQuietMilliseconds`: the receive time-out of the socket.
+  private func waitForBytes(into room: inout MutableRawSpan) throws(Errno) -> Int {
+    server.workers.willSleep()
+    defer { server.workers.didWake() }
+    return try Sockets.recv(descriptor, into: &room)
+  }
+
+  // MARK: Requests
+
+  /// Takes every complete request in the first `filledBytes` of `buffer`; `start` is how far it came.
+  private func takeRequests(
+    _ buffer: borrowing IOBuffer, _ filledBytes: Int, _ start: inout Int, _ receiver: inout Receiver,
+    _ batch: inout ReplyBatch,
+    _ transmission: inout Transmission?
+  ) throws(ProtocolViolation) -> Stop {
+    let all = buffer.bytes.extracting(first: filledBytes)
+    while true {
+      if receiver.payloadMissingBytes > 0 {
+        guard fillPayload(&receiver, all, &start) else { return .pause }
+        if receiver.payloadMissingBytes > 0 { return .needsBytes }
+      }
+      let input = all.extracting(droppingFirst: start)
+      let (consumed, event) = try receiver.next(
+        input, exports: server.exports, isShuttingDown: server.isShuttingDown, output: &batch.negotiation)
+      switch event {
+      case .needsBytes:
+        start += consumed
+        return .needsBytes
+      case .negotiating:
+        start += consumed
+        guard flushNegotiation(&batch) else { return .pause }
+      case .established(let session):
+        start += consumed
+        transmission = establish(session)
+        guard flushNegotiation(&batch) else { return .pause }
+      case .request(let request, let payload):
+        guard let transmission else { preconditionFailure("requests follow the handshake") }
+        let admitted = transmission.admit(request, payload: input.extracting(payload), &batch)
+        guard admitted else { return .pause }
+        start += consumed
+      case .largeWrite(let request):
+        start += consumed
+        receiver.beginPayload(of: request)
+        server.payloadBegan(of: self)
+      case .largeWriteIsComplete(let request):
+        guard let transmission else { preconditionFailure("requests follow the handshake") }
+        transmission.admit(request, largePayload: receiver.takePayload(), &batch)
+        server.payloadEnded(of: self)
+      case .refused(let refusal):
+        start += consumed
+        guard let transmission else { preconditionFailure("requests follow the handshake") }
+        if !batch.hasRoom(ReplyEncoder.errorBytesMax) { flush(&batch) }
+        batch.append(refusal, encoder: transmission.encoder)
+      case .disconnect:
+        start += consumed
+        return .finish
+      case .close(let reason):
+        start += consumed
+        flushNegotiation(&batch)
+        logger.info("closing: \(reason)")
+        return .finish
+      }
+      // A batch of requests that are answered later, or a client that does not read, must not go on for ever.
+      if batch.isLarge && !flush(&batch) { return .pause }
+    }
+  }
+
+  /// Moves bytes that are here already into the payload.
+  /// - Returns: false when there is no memory for them now.
+  private func fillPayload(
+    _ receiver: inout Receiver, _ input: RawSpan, _ start: inout Int
+  ) -> Bool {
+    while start < input.byteCount && receiver.payloadMissingBytes > 0 {
+      guard growPayload(&receiver) else { return false }
+      var room = receiver.payloadRoom()
+      let count = min(room.byteCount, input.byteCount - start)
+      room.copy(input.extracting(start..<start + count))
+      receiver.commitPayload(count)
+      start += count
+    }
+    return true
+  }
+
+  /// Charges and adds memory for the next bytes of a payload: as they arrive, never as announced (I10).
+  private func growPayload(_ receiver: inout Receiver) -> Bool {
+    let bytes = receiver.payloadGrowthBytes
+    guard bytes > 0 else { return true }
+    guard server.charge(bytes, to: self) == .granted else { return false }
+    receiver.growPayload(by: bytes)
+    return true
+  }
+
+  // MARK: Bytes out
+
+  /// Sends the batch.
+  /// - Returns: false when the client owes us reading.
+  @discardableResult
+  func flush(_ batch: inout ReplyBatch) -> Bool {
+    guard batch.count > 0 else { return !mustPause }
+    let owesLittle = send(batch: batch.bytes)
+    batch.removeAll()
+    return owesLittle
+  }
+
+  @discardableResult
+  private func flushNegotiation(_ batch: inout ReplyBatch) -> Bool {
+    var owesLittle = true
+    if !batch.hasRoom(batch.negotiation.count) { owesLittle = flush(&batch) }
+    batch.appendNegotiation()
+    return owesLittle
+  }
+}

@@ -1,0 +1,330 @@
+// The server: listeners and connections, and what all connections share. Sockets, threads and time come together here; what a
+// request does is decided elsewhere.
+
+import BlockBackend
+import EventLoops
+import Logging
+import NBDProtocol
+import NBDServerCore
+import Synchronization
+import Syscalls
+import SystemPackage
+
+/// One name under which an image is served.
+package struct Export: Sendable {
+  package var name: String
+  /// Further names; "" is the default export.
+  package var aliases: [String]
+  package var description: String?
+  package var isReadOnly: Bool
+  package var image: Image
+
+  package init(name: String, aliases: [String] = [], description: String? = nil, isReadOnly: Bool, image: Image) {
+    self.name = name
+    self.aliases = aliases
+    self.description = description
+    self.isReadOnly = isReadOnly
+    self.image = image
+  }
+}
+
+package final class Server: Sendable {
+  package let limits: Limits
+  package let loop = EventLoop(label: "holdfast.loop")
+  let exports: ExportTable
+  let pool = PiecePool()
+  let workers: WorkerPool<Connection, Worker>
+  let logger: Logger
+  private let images: [Image]
+  private let budget: Mutex<ByteBudget>
+  private let roster = Mutex(Roster())
+  private let shuttingDown = Atomic<Bool>(false)
+
+  /// Lock order: none of these is held while another is taken.
+  struct Roster {
+    var connections: [ConnectionID: Connection] = [:]
+    var nextID: UInt64 = 1
+    var listeners: [OpenListener] = []
+    var tick: LoopTimer?
+    /// The limit on connections was met, and the log told.
+    var isFull = false
+  }
+
+  struct OpenListener {
+    let listener: Listener
+    let file: UnixSocketFile?
+  }
+
+  /// Workers that may be awake at once: enough to keep every CPU busy while some wait inside the kernel.
+  package static func workersAwakeMax(cpus: Int) -> Int { max(16, 4 * cpus) }
+
+  /// Workers in all, most of them asleep on a connection that was hot a moment ago.
+  private static let workersMax = 128
+
+  /// - Parameters:
+  ///   - exports: no two answer to the same name.
+  ///   - guards: of connections and budget; those of an image are the image's.
+  package init(
+    exports: [Export], limits: Limits = Limits(), cpus: Int, logger: Logger, guards: GuardSwitches = .allStand
+  ) {
+    self.limits = limits
+    self.logger = logger
+    images = exports.map(\.image)
+    self.exports = ExportTable(
+      exports.map {
+        ExportTable.Entry(
+          name: $0.name, aliases: $0.aliases, description: $0.description,
+          isReadOnly: $0.isReadOnly || !$0.image.backend.capabilities.contains(.writable),
+          geometry: $0.image.backend.geometry, capabilities: $0.image.backend.capabilities)
+      })
+    budget = Mutex(
+      ByteBudget(limits: limits, payloadBytesMax: Int(ExportTable.payloadBytesMax), guards: guards))
+    workers = WorkerPool(
+      name: "worker",
+      limits: WorkerLimits(
+        awakeMax: Server.workersAwakeMax(cpus: cpus), threadsMax: Server.workersMax, idleSeconds: Lanes.idleSeconds),
+      makeContext: { Worker() }, serve: { worker, connection in connection.serve(&worker) })
+  }
+
+  func image(of export: ExportID) -> Image { images[Int(export.rawValue)] }
+
+  var isShuttingDown: Bool { shuttingDown.load(ordering: .relaxed) }
+
+  func nowMilliseconds() -> Int64 { MonotonicClock.nanoseconds / 1_000_000 }
+
+  // MARK: Listeners
+
+  /// Listens on a TCP address; port 0 takes a free one. Any thread.
+  /// - Returns: the address with its real port.
+  package func listen(tcp address: SocketAddress) throws(Errno) -> SocketAddress {
+    let socket = try Sockets.listenTCP(address)
+    let bound = try Sockets.localAddress(socket.number) ?? address
+    try add(socket, file: nil)
+    return bound
+  }
+
+  /// Listens on a Unix socket that is made with `mode`, and removed at the end. Any thread.
+  package func listen(unixPath path: String, mode: UInt32) throws(UnixSocketError) {
+    let listening = try UnixSocketFile.listen(path: path, mode: mode)
+    let file = listening.file
+    do throws(Errno) {
+      try add(listening.takeSocket(), file: file)
+    } catch {
+      throw UnixSocketError(path: path, reason: .failed(call: "fcntl", error))
+    }
+  }
+
+  private func add(_ socket: consuming OwnedDescriptor, file: UnixSocketFile?) throws(Errno) {
+    let listener = try Listener(
+      socket, loop: loop,
+      onAccept: { [self] socket, peer in accept(socket, peer) },
+      onEvent: { [self] event in note(event) })
+    roster.withLock { $0.listeners.append(OpenListener(listener: listener, file: file)) }
+  }
+
+  private func note(_ event: ListenerEvent) {
+    switch event {
+    case .paused(let errno):
+      logger.error("no connection can be accepted: \(errno); trying again five times a second")
+    case .resumed: logger.notice("connections are accepted again")
+    }
+  }
+
+  // MARK: Connections
+
+  /// On the loop.
+  private func accept(_ socket: consuming OwnedDescriptor, _ peer: PeerAddress) {
+    guard let connection = register(peer) else { return }
+    do throws(Errno) {
+      try prepare(socket.number, peer)
+    } catch {
+      logger.warning("cannot set up the socket of \(peer): \(error)")
+    }
+    connection.start(socket)
+  }
+
+  private func prepare(_ socket: Int32, _ peer: PeerAddress) throws(Errno) {
+    try Sockets.setReceiveTimeout(socket, milliseconds: Limits.leaseQuietMilliseconds)
+    if peer.isUnix {
+      try Sockets.setBuffers(socket, bytes: Int32(Limits.socketBufferBytes))
+    } else {
+      try Sockets.setNoDelay(socket)
+      try Sockets.setKeepalive(
+        socket, idleSeconds: 60, intervalSeconds: 15, userTimeoutSeconds: Int32(Limits.userTimeoutSeconds))
+    }
+  }
+
+  private func register(_ peer: PeerAddress) -> Connection? {
+    let (id, isFirstRefused) = roster.withLock { roster -> (ConnectionID?, Bool) in
+      guard roster.connections.count < limits.connectionsMax else {
+        defer { roster.isFull = true }
+        return (nil, !roster.isFull)
+      }
+      roster.isFull = false
+      defer { roster.nextID += 1 }
+      return (ConnectionID(rawValue: roster.nextID), false)
+    }
+    guard let id else {
+      if isFirstRefused { logger.warning("refusing connections: \(limits.connectionsMax) are open, the most allowed") }
+      return nil
+    }
+    var logger = logger
+    logger[metadataKey: "connection"] = "\(id.rawValue)"
+    logger[metadataKey: "peer"] = "\(peer)"
+    let connection = Connection(id: id, server: self, logger: logger)
+    let needsTick = roster.withLock { roster in
+      roster.connections[id] = connection
+      return roster.tick == nil
+    }
+    if needsTick { startTicking() }
+    logger.debug("accepted")
+    return connection
+  }
+
+  /// The connection is closed.
+  func forget(_ connection: Connection) {
+    budget.withLock { $0.forget(connection.id) }
+    _ = roster.withLock { $0.connections.removeValue(forKey: connection.id) }
+  }
+
+  package var connectionCount: Int { roster.withLock { $0.connections.count } }
+
+  private var connections: [Connection] { roster.withLock { Array($0.connections.values) } }
+
+  // MARK: Once a second, while there are connections
+
+  private func startTicking() {
+    let timer = loop.every(milliseconds: 1000) { [self] in tick() }
+    roster.withLock { $0.tick = timer }
+  }
+
+  private func tick() {
+    let now = nowMilliseconds()
+    for connection in connections where connection.isNegotiating {
+      if now - connection.acceptedMilliseconds >= Int64(limits.handshakeSeconds) * 1000 {
+        connection.die("option haggling took longer than \(limits.handshakeSeconds) s")
+      }
+    }
+    closeStalled(now)
+    pool.trim(keeping: pool.freeCount / 2)
+    let idle = roster.withLock { roster -> LoopTimer? in
+      guard roster.connections.isEmpty, pool.freeCount == 0 else { return nil }
+      return exchange(&roster.tick, with: nil)
+    }
+    idle?.cancel()
+  }
+
+  /// Memory that others wait for, held by clients that neither read nor send.
+  private func closeStalled(_ now: Int64) {
+    let holders = budget.withLock { $0.isContended ? $0.stallCandidates : [] }
+    for id in holders {
+      guard let connection = roster.withLock({ $0.connections[id] }),
+        connection.stalledMilliseconds(now: now) >= Int64(limits.stallSeconds) * 1000,
+        connection.holdsMemoryForItsClient
+      else { continue }
+      connection.die("it moved no byte for \(limits.stallSeconds) s while others wait for the memory that it holds")
+    }
+  }
+
+  // MARK: Memory
+
+  func charge(_ bytes: Int, to connection: Connection) -> ByteBudget.Charge {
+    budget.withLock { $0.charge(bytes, to: connection.id) }
+  }
+
+  func chargeExisting(_ bytes: Int, to connection: Connection) {
+    budget.withLock { $0.chargeExisting(bytes, to: connection.id) }
+  }
+
+  func release(_ bytes: Int, of connection: Connection) {
+    wake(budget.withLock { $0.release(bytes, of: connection.id) })
+  }
+
+  func payloadBegan(of connection: Connection) { budget.withLock { $0.payloadBegins(connection.id) } }
+
+  func payloadEnded(of connection: Connection) {
+    wake(budget.withLock { $0.payloadEnds(connection.id) })
+  }
+
+  private func wake(_ ids: [ConnectionID]) {
+    guard !ids.isEmpty else { return }
+    let woken = roster.withLock { roster in ids.compactMap { roster.connections[$0] } }
+    for connection in woken { connection.wake() }
+  }
+
+  package var chargedBytes: Int { budget.withLock { $0.total } }
+
+  // MARK: Shutdown
+
+  /// How the server ended.
+  package struct End: Sendable {
+    /// Images whose last sync failed, by the name of an export.
+    package var failedSyncs: [(export: String, error: Errno)] = []
+  }
+
+  /// Once: accepts no more, refuses new requests, finishes those in flight, syncs every image, then calls `onEnd` on a thread
+  /// of its own. Clients delay that by at most `limits.shutdownSeconds`; the disk takes what it takes, and the log says
+  /// each second what is waited for.
+  package func shutDown(onEnd: @escaping @Sendable (End) -> Void) {
+    guard !shuttingDown.exchange(true, ordering: .relaxed) else { return }
+    let listeners = roster.withLock { exchange(&$0.listeners, with: []) }
+    for each in listeners {
+      each.listener.close()
+      each.file?.remove()
+    }
+    let begun = nowMilliseconds()
+    let handle = StoppableTimer()
+    let progress = loop.every(milliseconds: 50) { [self] in
+      let age = nowMilliseconds() - begun
+      guard closeAll(age) else { return }
+      handle.stop()
+      finish(onEnd)
+    }
+    handle.start(progress)
+  }
+
+  /// - Returns: true when none is left.
+  private func closeAll(_ age: Int64) -> Bool {
+    let all = connections
+    if all.isEmpty { return true }
+    let isOver = age >= Int64(limits.shutdownSeconds) * 1000
+    for connection in all {
+      if isOver { connection.die("the server is shutting down") }
+      // A moment for clients in mid-sentence to be told that the server goes.
+      if age >= Limits.shutdownLingerMilliseconds { connection.closeIfQuiet() }
+    }
+    if isOver, age % 1000 < 50 { logger.notice("waiting for the requests in flight of \(all.count) connections") }
+    return false
+  }
+
+  private func finish(_ onEnd: @escaping @Sendable (End) -> Void) {
+    roster.withLock { exchange(&$0.tick, with: nil) }?.cancel()
+    let report = FinalSyncReport(logger: logger, loop: loop)
+    let sync: @Sendable () -> Void = { [self] in
+      let end = syncAll(report)
+      report.stop()
+      onEnd(end)
+    }
+    do throws(Errno) {
+      try PosixThread.spawn(name: "final-sync", sync)
+    } catch {
+      sync()
+    }
+  }
+
+  private func syncAll(_ report: FinalSyncReport) -> End {
+    var end = End()
+    var seen: Set<ObjectIdentifier> = []
+    for (image, export) in zip(images, exports.list) where seen.insert(ObjectIdentifier(image)).inserted {
+      report.begin(export.name)
+      do throws(BackendError) {
+        try image.finalSync()
+      } catch {
+        logger.critical(
+          "the last sync of export \"\(export.name)\" failed: \(error.errno); acknowledged writes may be lost")
+        end.failedSyncs.append((export.name, error.errno))
+      }
+    }
+    return end
+  }
+}

@@ -1,0 +1,98 @@
+// The buffers of a worker thread. Buffers belong to workers, not to connections: a thousand idle connections have none.
+
+import BlockBackend
+import NBDProtocol
+import NBDServerCore
+
+/// What one worker thread owns.
+package struct Worker: ~Copyable {
+  /// Received bytes that have not been consumed are at its front.
+  var input = IOBuffer(count: Limits.workerBufferBytes)
+  /// How many.
+  var filledBytes = 0
+  /// Replies of the current batch.
+  var batch = ReplyBatch()
+
+  package init() {}
+
+  /// Keeps only what lies behind the first `bytes`.
+  mutating func consume(_ bytes: Int) {
+    guard bytes > 0 else { return }
+    let rest = bytes..<filledBytes
+    if !rest.isEmpty {
+      var bytes = input.mutableBytes
+      bytes.moveToFront(rest)
+    }
+    filledBytes = rest.count
+  }
+}
+
+/// Replies that go out with one send, built in place.
+struct ReplyBatch: ~Copyable {
+  private var buffer = IOBuffer(count: Limits.workerBufferBytes)
+  private(set) var count = 0
+
+  /// Replies to options.
+  var negotiation: [UInt8] = []
+
+  /// Room for a reply of `bytes`.
+  func hasRoom(_ bytes: Int) -> Bool { buffer.count - count >= bytes }
+
+  /// Worth sending before the end of the batch.
+  var isLarge: Bool { count >= Limits.replyFlushBytes }
+
+  var bytes: RawSpan {
+    @_lifetime(borrow self) get { buffer.bytes.extracting(first: count) }
+  }
+
+  mutating func removeAll() { count = 0 }
+
+  /// The room behind `offset` free bytes, `bytes` long: data of a READ goes straight behind its header.
+  @_lifetime(&self)
+  mutating func room(at offset: Int, bytes: Int) -> MutableRawSpan {
+    let start = count + offset
+    return buffer.mutableBytes(in: start..<start + bytes)
+  }
+
+  /// The header of a READ whose data is already behind it.
+  mutating func commitRead(_ request: Request, encoder: ReplyEncoder) {
+    let start = count
+    var all = buffer.mutableBytes
+    let header = encoder.encodeReadHeader(
+      cookie: request.cookie, offset: request.offset, dataBytes: request.length, into: &all, at: start)
+    count = start + header + Int(request.length)
+  }
+
+  mutating func appendSuccess(_ cookie: UInt64, encoder: ReplyEncoder) {
+    let start = count
+    var all = buffer.mutableBytes
+    let bytes = encoder.encodeSuccess(cookie: cookie, into: &all, at: start)
+    count = start + bytes
+  }
+
+  mutating func appendError(
+    _ request: Request, _ error: NBDError, _ text: String, offset: UInt64?, encoder: ReplyEncoder
+  ) {
+    let start = count
+    var all = buffer.mutableBytes
+    let bytes = encoder.encodeError(
+      cookie: request.cookie, command: request.command, error: error, text: text, offset: offset, into: &all, at: start)
+    count = start + bytes
+  }
+
+  mutating func append(_ refusal: Refusal, encoder: ReplyEncoder) {
+    let start = count
+    var all = buffer.mutableBytes
+    let bytes = encoder.encodeRefusal(refusal, into: &all, at: start)
+    count = start + bytes
+  }
+
+  /// Moves the replies to options behind the other replies.
+  /// - Precondition: there is room for them.
+  mutating func appendNegotiation() {
+    let replies = exchange(&negotiation, with: [])
+    var room = room(at: 0, bytes: replies.count)
+    room.copy(replies.rawBytes)
+    count += replies.count
+  }
+}
