@@ -66,6 +66,12 @@ let package = Package(
     .executableTarget(
       name: "holdfast-bench-locks", dependencies: ["RangeLocks", "Syscalls", system], swiftSettings: settings),
 
+    // Backends that hold, fail and lose, and what every backend has to do.
+    support("TestBackends", ["BlockBackend", system]),
+    tests("BlockBackendTests", ["BlockBackend", "TestBackends", system]),
+    tests("SyscallsTests", ["Syscalls", system]),
+    tests("SparseFileTests", ["SparseFile", "BlockBackend", "Syscalls", "TestBackends", system]),
+
     // Judges the history of a workload; pure, for tests.
     support("Oracle"),
     tests("RangeLocksTests", ["RangeLocks", "Oracle"]),
