@@ -75,6 +75,7 @@ let package = Package(
     // Judges the history of a workload; pure, for tests.
     support("Oracle"),
     tests("RangeLocksTests", ["RangeLocks", "Oracle"]),
+    tests("NBDProtocolTests", ["NBDProtocol"]),
 
     // Real clients against the built daemon.
     support("NBDClient"),
