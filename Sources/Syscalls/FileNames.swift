@@ -129,18 +129,29 @@ extension Files {
 
   /// The text of a small file of /proc or /sys, without white space at its end. At most 64 KiB of it.
   package static func text(of path: FilePath) throws(Errno) -> String {
+    var bytes = try contents(of: path, bytesMax: 65536)
+    while let last = bytes.last, last <= 0x20 { bytes.removeLast() }
+    return String(decoding: bytes, as: UTF8.self)
+  }
+
+  /// The first bytes of a file, at most `bytesMax`.
+  package static func contents(of path: FilePath, bytesMax: Int) throws(Errno) -> [UInt8] {
     let file = try open(path, .nonblocking)
-    var bytes = [UInt8](repeating: 0, count: 65536)
+    var bytes = [UInt8](repeating: 0, count: bytesMax)
     var count = 0
     while count < bytes.count {
       var span = bytes.mutableSpan
       var rest = unsafe span.mutableBytes
       var tail = rest._mutatingExtracting(count..<rest.byteCount)
-      let more = try read(file.descriptor, into: &tail)
-      if more == 0 { break }
-      count += more
+      do throws(Errno) {
+        let more = try read(file.descriptor, into: &tail)
+        if more == 0 { break }
+        count += more
+      } catch .interrupted {
+        continue
+      }
     }
-    while count > 0, bytes[count - 1] <= 0x20 { count -= 1 }
-    return String(decoding: bytes[..<count], as: UTF8.self)
+    bytes.removeLast(bytesMax - count)
+    return bytes
   }
 }

@@ -1,0 +1,32 @@
+// What a process is told about its surroundings when it starts, and the time of day for its log lines.
+
+import Glibc
+
+/// The value of an environment variable; nil when it is not set.
+package func environmentVariable(_ name: String) -> String? {
+  guard let value = unsafe getenv(name) else { return nil }
+  return unsafe String(cString: value)
+}
+
+/// The process runs as root.
+package func isRunByRoot() -> Bool { geteuid() == 0 }
+
+/// Time of day. It may jump: for people to read, never for measuring a duration.
+package struct WallClockTime: Sendable, Equatable {
+  /// Since 1970-01-01 00:00:00 UTC.
+  package var seconds: Int
+  /// 0..<1000.
+  package var milliseconds: Int
+
+  package init(seconds: Int, milliseconds: Int) {
+    self.seconds = seconds
+    self.milliseconds = milliseconds
+  }
+
+  package static func now() -> WallClockTime {
+    var time = timespec()
+    let result = unsafe clock_gettime(CLOCK_REALTIME, &time)
+    precondition(result == 0, "CLOCK_REALTIME always exists")
+    return WallClockTime(seconds: time.tv_sec, milliseconds: time.tv_nsec / 1_000_000)
+  }
+}
