@@ -56,7 +56,7 @@ let package = Package(
     .executableTarget(
       name: "holdfast",
       dependencies: [
-        "HoldfastServer", "SparseFile", system, log,
+        "HoldfastServer", "SparseFile", "BlockBackend", "Syscalls", system, log,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "TOMLKit", package: "TOMLKit"),
       ],
@@ -76,6 +76,13 @@ let package = Package(
     support("Oracle"),
     tests("RangeLocksTests", ["RangeLocks", "Oracle"]),
     tests("NBDProtocolTests", ["NBDProtocol"]),
+    tests(
+      "CommandTests",
+      [
+        "holdfast", "BlockBackend", "Syscalls", system, log,
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ]),
+    tests("TidyTests", []),
 
     // Real clients against the built daemon.
     support("NBDClient"),

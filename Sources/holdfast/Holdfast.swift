@@ -1,1 +1,42 @@
-@main struct Holdfast { static func main() {} }
+// The command line: `holdfast serve`, `holdfast map`.
+
+import ArgumentParser
+
+let holdfastVersion = "0.1.0"
+
+@main struct Holdfast: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "holdfast",
+    abstract: "Serve disk images over the NBD protocol.",
+    discussion: """
+      Examples:
+        holdfast serve --create --size 20G disk.img
+        holdfast map disk.img
+      """,
+    version: "holdfast \(holdfastVersion)",
+    subcommands: [ServeCommand.self, MapCommand.self])
+
+  /// Runs the command that the arguments name; every failure is printed in one way and ends with its own status.
+  static func main() {
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch let failure as CommandFailure {
+      printFailure(failure)
+      exit(withError: ExitCode(failure.status.rawValue))
+    } catch {
+      // Help and version text are "errors" too; they go to standard output.
+      if exitCode(for: error).isSuccess { exit(withError: error) }
+      let hint = "see 'holdfast --help' and 'holdfast serve --help'"
+      printFailure(CommandFailure(.usage, "\(message(for: error)) (\(hint))"))
+      exit(withError: ExitCode(exitCode(for: error).rawValue))
+    }
+  }
+
+  private static func printFailure(_ failure: CommandFailure) {
+    switch LogStyle.ofStandardError() {
+    case .plain: writeToStandardError(failure.lines.map { withoutControlCharacters($0) + "\n" }.joined())
+    case .journal: writeToStandardError(failure.lines.map { logLine(.journal, at: .now(), .error, $0) }.joined())
+    }
+  }
+}

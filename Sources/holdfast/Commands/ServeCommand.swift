@@ -1,0 +1,79 @@
+// `holdfast serve`: the command line of the daemon.
+
+import ArgumentParser
+import Logging
+import Syscalls
+
+struct ServeCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "serve",
+    abstract: "Serve images until stopped.",
+    discussion: """
+      A lone IMAGE is the default export and also answers to its file name; several are exported by their file names. \
+      IMAGE is a regular file or a block device. When nothing else is said, the server listens on the Unix socket \
+      nbd.sock in the runtime directory (/run/holdfast for root, else $XDG_RUNTIME_DIR/holdfast) and on \
+      127.0.0.1:10809.
+
+      Examples:
+        holdfast serve disk.img
+        holdfast serve --create --size 20G disk.img
+        holdfast serve --unix /tmp/nbd.sock --read-only debian.iso
+        holdfast serve --tcp '[::1]:10809' --export root=/srv/root.img --export home=/dev/vg0/home
+        holdfast serve --config /etc/holdfast/holdfast.toml
+
+      SIGTERM and SIGINT stop the server: what is in flight is finished and synced first; a second signal ends it at \
+      once.
+
+      Exit statuses: 0 stopped as asked, 64 usage, 65 not a usable image, 66 no such image, 69 address in use, \
+      73 cannot create, 74 I/O error, 75 image used by another process, 77 permission denied, 78 configuration.
+      """)
+
+  @Option(help: ArgumentHelp("Listen on a Unix socket (repeatable).", valueName: "path"))
+  var unix: [String] = []
+
+  @Option(
+    help: ArgumentHelp("Listen on a TCP address (repeatable); port 0 lets the kernel choose.", valueName: "host:port"))
+  var tcp: [String] = []
+
+  @Option(help: ArgumentHelp("Export IMAGE as NAME (repeatable).", valueName: "name=image"))
+  var export: [String] = []
+
+  @Flag(help: "Serve every image read-only.")
+  var readOnly = false
+
+  @Option(help: "The size of an image that --create makes: 20G, 512M, 1TiB, or bytes.")
+  var size: String?
+
+  @Flag(help: "Make an image that does not exist, sparse, with --size bytes.")
+  var create = false
+
+  @Option(help: ArgumentHelp("Read what to serve from a file instead of the command line.", valueName: "file"))
+  var config: String?
+
+  @Flag(help: "Allow TCP addresses that other machines can reach; nothing is encrypted.")
+  var allowPlaintext = false
+
+  @Option(help: ArgumentHelp("Permissions of Unix sockets, octal. (default: 0600)", valueName: "mode"))
+  var socketMode: String?
+
+  @Option(help: ArgumentHelp("Log from this level up: trace, debug, info, notice, warning, error.", valueName: "level"))
+  var logLevel: Logger.Level = .info
+
+  @Argument(help: ArgumentHelp("Images to serve.", valueName: "image"))
+  var images: [String] = []
+
+  func run() throws {
+    let plan = try makePlan()
+    LoggingSystem.bootstrap { [logLevel] _ in StderrLogHandler(style: .ofStandardError(), level: logLevel) }
+    try serve(plan, logger: Logger(label: "holdfast"))
+  }
+
+  /// What the arguments, or the file they name, ask for.
+  private func makePlan() throws(CommandFailure) -> ServePlan {
+    guard let config else { return try plan(resolve: hostAddresses(of:), directories: .ofThisProcess()) }
+    try refuseArgumentsBesideConfiguration()
+    return try readConfigurationFile(config, resolve: hostAddresses(of:), directories: .ofThisProcess())
+  }
+}
+
+extension Logger.Level: @retroactive ExpressibleByArgument {}

@@ -1,0 +1,77 @@
+// The [[export]] tables of a configuration.
+
+extension ConfigurationReader {
+  /// The export of one table; nil when it lacks what every export needs.
+  func export(
+    _ entries: [String: ConfigurationNode], _ line: Int, _ index: Int, _ mistakes: MistakeList
+  ) -> ExportPlan? {
+    let label = entries.text("name").map { "export \"\($0)\"" } ?? "export \(index + 1)"
+    var table = TableReader(label, entries, line: line, mistakes)
+    defer { table.finish() }
+
+    let name = table.string("name")
+    if let name, let mistake = exportNameMistake(name.value) { table.mistake(name.line, "\"name\": \(mistake)") }
+    if entries["name"] == nil { table.mistake(line, "\"name\" is missing") }
+    let path = table.string("path")
+    if let path, path.value.isEmpty { table.mistake(path.line, "\"path\" is empty; write the path of an image") }
+    if entries["path"] == nil { table.mistake(line, "\"path\" is missing") }
+
+    let isReadOnly = table.boolean("read-only") ?? false
+    let createdSize = createdSize(&table, entries, isReadOnly: isReadOnly)
+    let description = table.string("description")
+    if let description, description.value.utf8.count > 4096 {
+      table.mistake(description.line, "\"description\" has more than 4096 bytes")
+    }
+    guard let name, let path else { return nil }
+    return ExportPlan(
+      name: name.value, path: absolute(path.value), isReadOnly: isReadOnly, createdSize: createdSize,
+      description: description?.value)
+  }
+
+  private func createdSize(
+    _ table: inout TableReader, _ entries: [String: ConfigurationNode], isReadOnly: Bool
+  ) -> ByteSize? {
+    let creates = table.boolean("create")
+    var size: ByteSize?
+    if let (text, line) = table.string("size") {
+      do throws(SizeMistake) { size = try ByteSize(parsing: text) } catch {
+        table.mistake(line, "\"size\": \(error.clause)")
+      }
+      if creates != true, entries["create"] == nil || creates == false {
+        table.mistake(line, "\"size\" is the size of a new image; add create = true, or leave it out")
+      }
+    }
+    if creates == true, let line = entries["create"]?.line {
+      if entries["size"] == nil {
+        table.mistake(line, "\"create\" needs the size of the new image; add size = \"20G\"")
+      }
+      if isReadOnly { table.mistake(line, "\"create\" and \"read-only\" contradict each other; leave one out") }
+    }
+    return creates == true ? size : nil
+  }
+
+  private func absolute(_ path: String) -> String {
+    path.hasPrefix("/") || directory.isEmpty ? path : "\(directory)/\(path)"
+  }
+
+  func noteRepeatedNames(_ tables: [(entries: [String: ConfigurationNode], line: Int)], _ mistakes: MistakeList) {
+    var lines: [String: Int] = [:]
+    for (entries, line) in tables {
+      guard let name = entries.text("name") else { continue }
+      let own = entries["name"]?.line ?? line
+      if let first = lines[name] {
+        mistakes.note(own, "export \"\(name)\": the name is taken by the export on line \(first)")
+      } else {
+        lines[name] = own
+      }
+    }
+  }
+}
+
+extension [String: ConfigurationNode] {
+  /// A string that is looked at before its table is read.
+  func text(_ key: String) -> String? {
+    guard case .string(let text)? = self[key]?.value else { return nil }
+    return text
+  }
+}

@@ -1,0 +1,131 @@
+// The arguments of `serve` to a plan. Pure: the environment and host names are handed in, no file is touched.
+
+extension ServeCommand {
+  func plan(resolve: @escaping HostResolver, directories: RuntimeDirectories) throws(CommandFailure) -> ServePlan {
+    var plan = ServePlan()
+    plan.exports = try exports()
+    if images.count == 1 { plan.defaultExport = fileName(images[0]) }
+    plan.listeners = try listeners(resolve, directories)
+    if let socketMode {
+      guard let mode = SocketMode(parsing: socketMode) else {
+        throw CommandFailure(.usage, "--socket-mode: \(SocketMode.mistake(socketMode))")
+      }
+      plan.socketMode = mode
+    }
+    return plan
+  }
+
+  /// A configuration says everything; a mixture would leave in doubt who wins.
+  func refuseArgumentsBesideConfiguration() throws(CommandFailure) {
+    let given: [(String, Bool)] = [
+      ("IMAGE", !images.isEmpty), ("--export", !export.isEmpty), ("--unix", !unix.isEmpty), ("--tcp", !tcp.isEmpty),
+      ("--read-only", readOnly), ("--size", size != nil), ("--create", create), ("--socket-mode", socketMode != nil),
+      ("--allow-plaintext", allowPlaintext),
+    ]
+    let names = given.filter(\.1).map(\.0)
+    guard names.isEmpty else {
+      throw CommandFailure(
+        .usage, "--config says what to serve; leave out \(names.joined(separator: ", ")), or write it into the file")
+    }
+  }
+
+  private func exports() throws(CommandFailure) -> [ExportPlan] {
+    let size = try createdSize()
+    var named = images.map { (name: fileName($0), path: $0) }
+    for text in export { named.append(try nameAndPath(text)) }
+    guard !named.isEmpty else {
+      throw CommandFailure(.usage, "nothing to serve; name an image: holdfast serve disk.img")
+    }
+    var paths: [String: String] = [:]
+    for (name, path) in named {
+      if let mistake = exportNameMistake(name) { throw CommandFailure(.usage, "the export of \(path): \(mistake)") }
+      if let other = paths.updateValue(path, forKey: name) {
+        throw CommandFailure(
+          .usage, "\(other) and \(path) would both be exported as \"\(name)\"; name one: --export NAME=\(path)")
+      }
+    }
+    return named.map {
+      ExportPlan(name: $0.name, path: $0.path, isReadOnly: readOnly, createdSize: size)
+    }
+  }
+
+  private func createdSize() throws(CommandFailure) -> ByteSize? {
+    switch (create, size) {
+    case (false, nil): return nil
+    case (false, _?): throw CommandFailure(.usage, "--size is the size of a new image; add --create, or leave it out")
+    case (true, nil): throw CommandFailure(.usage, "--create needs the size of the new image; add --size 20G")
+    case (true, let text?):
+      if readOnly { throw CommandFailure(.usage, "--create and --read-only contradict each other; leave one out") }
+      do throws(SizeMistake) {
+        return try ByteSize(parsing: text)
+      } catch {
+        throw CommandFailure(.usage, "--size: \(error.clause)")
+      }
+    }
+  }
+
+  private func nameAndPath(_ text: String) throws(CommandFailure) -> (name: String, path: String) {
+    guard let separator = text.firstIndex(of: "=") else {
+      throw CommandFailure(.usage, "--export: \"\(text)\" names no image; write --export NAME=IMAGE")
+    }
+    let name = String(text[..<separator])
+    let path = String(text[text.index(after: separator)...])
+    if name.isEmpty {
+      throw CommandFailure(
+        .usage, "--export: \"\(text)\" gives no name; for the default export pass the image alone: \(path)")
+    }
+    if path.isEmpty { throw CommandFailure(.usage, "--export: \"\(text)\" names no image; write --export NAME=IMAGE") }
+    return (name, path)
+  }
+
+  private func listeners(
+    _ resolve: @escaping HostResolver, _ directories: RuntimeDirectories
+  ) throws(CommandFailure) -> [ListenAddress] {
+    let reader = AddressReader(
+      resolve: resolve, allowsPlaintext: allowPlaintext, permission: "--allow-plaintext")
+    var result: [ListenAddress] = []
+    for path in unix {
+      do throws(AddressMistake) { result.append(try reader.unix(path)) } catch {
+        throw CommandFailure(.usage, "--unix: \(error.clause)")
+      }
+    }
+    for text in tcp {
+      do throws(AddressMistake) { result.append(contentsOf: try reader.tcp(text)) } catch {
+        throw CommandFailure(.usage, "--tcp: \(error.clause)")
+      }
+    }
+    if result.isEmpty {
+      do throws(AddressMistake) { result = try defaultListeners(directories) } catch {
+        throw CommandFailure(.usage, error.clause)
+      }
+    }
+    if let twice = firstDuplicate(result) {
+      throw CommandFailure(.usage, "\(twice) is given twice; leave one out")
+    }
+    return result
+  }
+}
+
+/// The last component of a path: the name an image is exported as.
+func fileName(_ path: String) -> String {
+  path.split(separator: "/").last.map(String.init) ?? path
+}
+
+/// An address that stands twice in `addresses`. Port 0 is another port each time.
+func firstDuplicate(_ addresses: [ListenAddress]) -> ListenAddress? {
+  var seen: Set<ListenAddress> = []
+  return addresses.first { address in
+    if case .tcp(_, port: 0) = address { return false }
+    return !seen.insert(address).inserted
+  }
+}
+
+extension ListenAddress: CustomStringConvertible {
+  /// As the operator writes it.
+  var description: String {
+    switch self {
+    case .unix(let path): path
+    case .tcp(let host, let port): host.isIPv6 ? "[\(host.text)]:\(port)" : "\(host.text):\(port)"
+    }
+  }
+}
