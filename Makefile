@@ -1,0 +1,79 @@
+# make run   build and serve a demo image (IMAGE=disk.img SIZE=10G ARGS="--tcp '[::1]:10809'")
+# make test  install what the tests need, check the format, run every test
+# make help  the rest
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.ONESHELL:
+
+# With the backtracer on, a crashed test can hang and keep pipes open.
+export SWIFT_BACKTRACE := enable=no
+export DEBIAN_FRONTEND := noninteractive
+
+IMAGE ?= demo.img
+SIZE ?= 1G
+ARGS ?=
+
+# The C and C++ headers that the toolchain compiles against, and git, which fetches the dependencies.
+BUILD_PACKAGES := binutils ca-certificates git libc6-dev libstdc++-12-dev
+# Real clients and file systems.
+TEST_PACKAGES := $(BUILD_PACKAGES) pkg-config strace procps \
+  libnbd-dev libnbd-bin python3-libnbd nbdfuse nbdkit qemu-utils fio \
+  fuse3 libfuse3-dev xfsprogs e2fsprogs btrfs-progs
+
+# The daemon under test; tests find it in the environment.
+export HOLDFAST_BINARY := $(CURDIR)/.build/release/holdfast
+TEST_FLAGS := -Xswiftc -warnings-as-errors --disable-xctest
+TEST_LOG := .build/test.log
+
+# $(call install,PACKAGES): only what is missing, so that root is needed at most once.
+define install
+missing=()
+for package in $(1); do
+  [[ "$$(dpkg-query -W -f '$${db:Status-Status}' $$package 2>/dev/null)" == installed ]] || missing+=($$package)
+done
+if (( $${#missing[@]} )); then
+  if (( $$(id -u) )); then echo "missing packages; run as root: apt-get install $${missing[*]}" >&2; exit 1; fi
+  apt-get -q update
+  apt-get -q install -y --no-install-recommends -o DPkg::Lock::Timeout=300 "$${missing[@]}"
+fi
+endef
+
+.PHONY: help run build test lint release build-packages test-packages guards tsan clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+run: build ## build and serve IMAGE, made sparse with SIZE bytes when it is not there
+	@exec .build/release/holdfast serve $(if $(wildcard $(IMAGE)),,--create --size $(SIZE)) $(ARGS) $(IMAGE)
+
+build: build-packages release ## install what the build needs and build the daemon in release mode
+
+test: test-packages lint release ## every test but those that need their own target
+	@mkdir -p .build
+	swift test $(TEST_FLAGS) 2>&1 | tee $(TEST_LOG)
+	tests=$$(sed -nE 's/.*Test run with ([0-9]+) tests?.* passed.*/\1/p' $(TEST_LOG) | tail -n 1)
+	if (( $${tests:-0} == 0 )); then echo "make test: no test was run" >&2; exit 1; fi
+	echo "make test: $$tests tests passed"
+
+lint: ## the format check
+	@swift format lint --strict --recursive Package.swift Sources Tests
+
+release:
+	@swift build -c release --product holdfast
+
+build-packages:
+	@$(call install,$(BUILD_PACKAGES))
+
+test-packages:
+	@$(call install,$(TEST_PACKAGES))
+
+guards: ## each guard of the invariants: 10 runs without it, 100 with it
+	@HOLDFAST_GUARD_RUNS_WITHOUT=10 HOLDFAST_GUARD_RUNS_WITH=100 swift test $(TEST_FLAGS) --filter GuardTests
+
+tsan: ## the unit tests under the thread sanitizer
+	@swift test --disable-xctest --scratch-path .build-tsan --sanitize=thread --skip IntegrationTests --skip TidyTests
+
+clean: ## remove everything that was built
+	@rm -rf .build .build-tsan
