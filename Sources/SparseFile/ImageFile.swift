@@ -23,6 +23,8 @@ package final class ImageFile: BlockBackend {
   let guards: GuardSwitches
   let layout: LayoutProbe
   let refused = RefusedCalls()
+  /// The medium is memory, and the kernel has no RWF_NOWAIT for it (tmpfs): a plain read is as good.
+  private let isInMemory: Bool
   private let lease: ImageLease
 
   /// `opened` has been checked and locked.
@@ -38,6 +40,7 @@ package final class ImageFile: BlockBackend {
     self.calls = calls
     self.guards = guards
     layout = LayoutProbe(opened.probe, calls: calls)
+    isInMemory = opened.isInMemory
     lease = opened.lease
   }
 
@@ -77,6 +80,10 @@ extension ImageFile {
   }
 
   package func readCached(into bytes: inout MutableRawSpan, at offset: UInt64) throws(BackendError) -> Int {
+    if isInMemory {
+      try read(into: &bytes, at: offset)
+      return bytes.byteCount
+    }
     guard !refused.remembers(.readCached) else { return 0 }
     do throws(Errno) {
       return Int(try calls.preadNowait(file.descriptor, into: &bytes, at: offset))

@@ -32,6 +32,7 @@ struct OpenedImage {
   var file: OpenFile
   var probe: OpenFile
   var isBlockDevice: Bool
+  var isInMemory: Bool
   var geometry: Geometry
   var capabilities: Capabilities
   var trimUnitBytes: UInt64
@@ -170,7 +171,7 @@ private struct ImageOpening {
         guards.stands(.ownProbeDescriptor) ? try Files.reopen(file) : try Files.duplicate(file)
       return OpenedImage(
         path: path, lease: lease, file: file, probe: probe, isBlockDevice: isBlockDevice,
-        geometry: isBlockDevice ? try deviceGeometry(file.descriptor) : fileGeometry(status),
+        isInMemory: kind == .tmpfs, geometry: isBlockDevice ? try deviceGeometry(file.descriptor) : fileGeometry(status),
         capabilities: capabilities,
         trimUnitBytes: isBlockDevice
           ? UInt64(try Files.logicalBlockBytes(file.descriptor)) : fileSystemBlock(fileSystem.blockBytes),
