@@ -1,0 +1,241 @@
+// Starting, stopping, and sharing images and sockets with others.
+
+import DaemonHarness
+import Glibc
+import NBDClient
+import Testing
+
+/// A client that asked for 32 MiB and never reads it: replies are on their way until the server gives up.
+private func stalledReader(_ daemon: Daemon) throws -> RawClient {
+  let client = try daemon.client()
+  for index in 0..<32 as Range<UInt64> { try client.submit(Cmd.read, offset: index << 20, length: 1 << 20) }
+  #expect(client.socket.isReadable(withinMilliseconds: 5000))
+  return client
+}
+
+/// A second daemon in the same scratch directory that must refuse to start.
+private func expectRefusal(
+  _ arguments: [String], in scratch: Scratch, socket: String = "second.sock", status: Int32,
+  _ location: SourceLocation = #_sourceLocation
+) throws -> String {
+  let second = try Daemon.launch(in: scratch, arguments, socket: scratch.file(socket))
+  #expect(second.child.wait(seconds: 10) == .exited(status), "\(second.log)", sourceLocation: location)
+  return second.log
+}
+
+extension Integration {
+  @Suite struct Lifecycle {
+    @Test(arguments: [SIGTERM, SIGINT])
+    func noClientDelaysTheEnd(signal: Int32) throws {
+      try withDaemon { daemon, _, _ in
+        let idle = try (0..<20).map { _ in try daemon.client() }
+        let silent = try (0..<5).map { _ in try RawSocket(unix: daemon.socket) }
+        let stalled = try (0..<4).map { _ in try stalledReader(daemon) }
+        let cut = try daemon.client()
+        try cut.socket.send(requestBytes(Cmd.write, cookie: 1, offset: 0, length: 1 << 20) + filled(1, 1000))
+        let start = monotonicSeconds()
+        daemon.child.signal(signal)
+        #expect(daemon.child.wait(seconds: 20) == .exited(0), "\(daemon.log)")
+        #expect(monotonicSeconds() - start < 10)
+        #expect(!exists(daemon.socket))
+        withExtendedLifetime((idle, silent, stalled, cut)) {}
+      }
+    }
+
+    @Test func whatWasAcknowledgedBeforeTheEndIsInTheImage() throws {
+      try withDaemon { daemon, image, _ in
+        let client = try daemon.client()
+        #expect(try client.write(1 << 20, filled(0x42, 1 << 20)).isSuccess)
+        try daemon.stop()
+        let descriptor = open(image, O_RDONLY | O_CLOEXEC)
+        defer { close(descriptor) }
+        var data = filled(0, 1 << 20)
+        #expect(pread(descriptor, &data, data.count, 1 << 20) == data.count)
+        expectSame(data, filled(0x42, 1 << 20))
+      }
+    }
+
+    @Test func aSecondSignalEndsAtOnce() throws {
+      try withDaemon { daemon, _, _ in
+        let stalled = try stalledReader(daemon)
+        daemon.child.signal(SIGTERM)
+        usleep(300_000)
+        #expect(daemon.child.status() == nil, "a stalled client is given a moment")
+        daemon.child.signal(SIGTERM)
+        #expect(daemon.child.wait(seconds: 1.5) != nil)
+        withExtendedLifetime(stalled) {}
+      }
+    }
+
+    /// While a reply is still on its way, what is new is refused with ESHUTDOWN, in both phases.
+    @Test func whileShuttingDownNewWorkIsRefused() throws {
+      try withDaemon { daemon, _, _ in
+        let working = try daemon.client()
+        let haggling = RawClient(try RawSocket(unix: daemon.socket))
+        try haggling.greet()
+        #expect(try haggling.finalReply(Option.list).type == OptionReplyType.ack)
+        let stalled = try stalledReader(daemon)
+        daemon.child.signal(SIGTERM)
+        usleep(300_000)
+        working.mayBeShutDown = true
+        #expect(try working.read(0, 512).error == NBDErrno.shutdown)
+        #expect(try working.write(0, filled(1, 4096)).error == NBDErrno.shutdown)
+        #expect(try haggling.finalReply(Option.info, infoOptionData("")).type == OptionReplyType.shutdown)
+        #expect(try haggling.finalReply(Option.abort).type == OptionReplyType.ack)
+        #expect((try? RawSocket(unix: daemon.socket)) == nil, "no new connections")
+        // The stalled client reads at last, and gets everything it asked for before.
+        for _ in 0..<32 { #expect(try stalled.receiveReply().isSuccess) }
+        #expect(daemon.child.wait(seconds: 10) == .exited(0))
+      }
+    }
+
+    @Test func aHangupSignalIsSurvived() throws {
+      try withDaemon { daemon, _, _ in
+        let client = try daemon.client()
+        for signal in [SIGHUP, SIGPIPE] { daemon.child.signal(signal) }
+        usleep(100_000)
+        #expect(try client.read(0, 512).isSuccess)
+      }
+    }
+
+    @Test func theSocketIsPrivate() throws {
+      try withDaemon { daemon, _, _ in
+        var facts = stat()
+        #expect(stat(daemon.socket, &facts) == 0)
+        #expect(facts.st_mode & 0o777 == 0o600)
+      }
+    }
+
+    @Test func aStaleSocketIsTakenOver() throws {
+      try withScratch { scratch in
+        let image = try scratch.makeImage(sizeBytes: 1 << 20)
+        let first = try Daemon.start(in: scratch, [image])
+        first.killAndWait()
+        #expect(exists(first.socket))
+        let second = try Daemon.start(in: scratch, [image])
+        #expect(try second.client().read(0, 512).isSuccess)
+        try second.stop()
+      }
+    }
+
+    @Test func aSocketInUseIsRefusedAndLeftAlone() throws {
+      try withDaemon { daemon, _, scratch in
+        let other = try scratch.makeImage("other.img", sizeBytes: 1 << 20)
+        let log = try expectRefusal([other], in: scratch, socket: "nbd.sock", status: 69)
+        #expect(log.contains(daemon.socket))
+        #expect(try daemon.client().read(0, 512).isSuccess)
+      }
+    }
+
+    @Test func aFileInPlaceOfTheSocketIsNotRemoved() throws {
+      try withScratch { scratch in
+        let image = try scratch.makeImage(sizeBytes: 1 << 20)
+        let file = try scratch.makeImage("precious", sizeBytes: 77)
+        let daemon = try Daemon.launch(in: scratch, [image], socket: file)
+        let status = daemon.child.wait(seconds: 10)
+        #expect(status != nil && status != .exited(0), "\(daemon.log)")
+        #expect(exists(file))
+      }
+    }
+
+    // MARK: image locks
+
+    @Test func aSecondWriterIsRefusedAndToldWhoHoldsTheImage() throws {
+      try withDaemon { daemon, image, scratch in
+        let log = try expectRefusal([image], in: scratch, status: 75)
+        #expect(log.contains("\(daemon.pid)"), "\(log)")
+        // Under another name it is still the same image.
+        try run("/bin/ln", [image, scratch.file("alias.img")], seconds: 5).orThrow()
+        _ = try expectRefusal([scratch.file("alias.img")], in: scratch, status: 75)
+        _ = try expectRefusal(["--read-only", image], in: scratch, status: 75)
+        #expect(try daemon.client().write(0, filled(1, 512)).isSuccess)
+      }
+    }
+
+    @Test func aMissingImageIsSaidToBeMissing() throws {
+      try withScratch { scratch in
+        let log = try expectRefusal([scratch.file("no-such.img")], in: scratch, status: 66)
+        #expect(log.contains("no-such.img"))
+      }
+    }
+
+    @Test(needs("qemu-io", "qemu-nbd")) func qemuAndHoldfastRespectEachOthersLocks() throws {
+      try withDaemon { daemon, image, scratch in
+        let write = try run("/usr/bin/qemu-io", ["-f", "raw", "-c", "write 0 512", image], seconds: 20)
+        #expect(write.status != .exited(0))
+        #expect(write.output.contains("lock"))
+        let read = try run("/usr/bin/qemu-io", ["-r", "-f", "raw", "-c", "read 0 512", image], seconds: 20)
+        #expect(read.status != .exited(0), "a writer is not shared with readers")
+
+        // The other way round.
+        let theirs = try scratch.makeImage("theirs.img", sizeBytes: 1 << 20)
+        let socket = scratch.file("qemu.sock")
+        let qemu = try Child(
+          "/usr/bin/qemu-nbd", ["-t", "-f", "raw", "-k", socket, theirs], outputPath: scratch.file("qemu.log"))
+        scratch.atEnd { qemu.end() }
+        #expect(eventually(seconds: 5) { (try? RawSocket(unix: socket)) != nil })
+        _ = try expectRefusal([theirs], in: scratch, status: 75)
+      }
+    }
+
+    @Test(needs("qemu-io")) func readersShareAnImageAndKeepWritersOut() throws {
+      try withDaemon(["--read-only"]) { daemon, image, scratch in
+        let second = try Daemon.start(in: scratch, ["--read-only", image], socket: "reader.sock")
+        #expect(try second.client().read(0, 512).isSuccess)
+        let read = try run("/usr/bin/qemu-io", ["-r", "-f", "raw", "-c", "read 0 512", image], seconds: 20)
+        #expect(read.status == .exited(0), "\(read.output)")
+        let write = try run("/usr/bin/qemu-io", ["-f", "raw", "-c", "write 0 512", image], seconds: 20)
+        #expect(write.status != .exited(0))
+        _ = try expectRefusal([image], in: scratch, status: 75)
+        try second.stop()
+        #expect(try daemon.client().read(0, 512).isSuccess)
+      }
+    }
+
+    // MARK: limits of the process
+
+    @Test func theSoftDescriptorLimitIsRaised() throws {
+      try withDaemon(limits: "ulimit -Sn 64; ulimit -Hn 512") { daemon, _, _ in
+        let line = text(of: "/proc/\(daemon.pid)/limits").split(separator: "\n").first {
+          $0.hasPrefix("Max open files")
+        }
+        #expect(line?.split(separator: " ").dropFirst(3).prefix(2) == ["512", "512"])
+      }
+    }
+
+    @Test func runningOutOfDescriptorsNeitherSpinsNorLasts() throws {
+      try withDaemon(limits: "ulimit -n 48") { daemon, _, _ in
+        var sockets = try (0..<80).map { _ in try RawSocket(unix: daemon.socket) }
+        usleep(300_000)
+        let before = cpuSeconds(daemon.pid)
+        sleep(1)
+        #expect(cpuSeconds(daemon.pid) - before < 0.3)
+        sockets.removeAll()
+        let served = try eventually(seconds: 5) {
+          guard let client = try? daemon.client() else { return false }
+          return try client.read(0, 512).isSuccess
+        }
+        #expect(served)
+      }
+    }
+
+    @Test func theFileSizeLimitIsAnErrorReplyNotADeath() throws {
+      try withScratch { scratch in
+        let image = try scratch.makeImage(sizeBytes: 64 << 20)
+        let daemon = try Daemon.start(in: scratch, [image], limits: "ulimit -f 8192")
+        let client = try daemon.client()
+        #expect(try client.write(0, filled(1, 4096)).isSuccess)
+        #expect(try client.write(32 << 20, filled(1, 4096)).error == NBDErrno.noSpace)
+        #expect(try client.read(32 << 20, 4096).isSuccess)
+        try daemon.stop()
+      }
+    }
+  }
+}
+
+/// Processor time of a process, user and system.
+private func cpuSeconds(_ pid: pid_t) -> Double {
+  let fields = text(of: "/proc/\(pid)/stat").split(separator: ")").last?.split(separator: " ") ?? []
+  guard fields.count > 12, let user = Double(fields[11]), let system = Double(fields[12]) else { return 0 }
+  return (user + system) / Double(sysconf(Int32(_SC_CLK_TCK)))
+}
