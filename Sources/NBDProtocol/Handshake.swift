@@ -184,7 +184,6 @@ package struct Handshake: Sendable {
   private mutating func perform(
     _ option: Option, _ data: RawSpan, _ exports: some ExportDirectory, _ output: inout [UInt8]
   ) throws(ProtocolViolation) -> HandshakeProgress.Outcome? {
-    let outputBefore = output.count
     let replies = OptionReplies(option: option.rawValue)
     do throws(OptionError) {
       switch option {
@@ -202,8 +201,7 @@ package struct Handshake: Sendable {
       }
       return nil
     } catch {
-      // One final reply, and nothing in front of an error that the client would have to forget.
-      output.removeSubrange(outputBefore...)
+      // Nothing stands in front of it: each option checks everything before it replies.
       if option == .exportName { throw violation(error.text) }
       replies.append(error, to: &output)
       return nil
