@@ -70,6 +70,7 @@ let package = Package(
     support("TestBackends", ["BlockBackend", system]),
     tests("BlockBackendTests", ["BlockBackend", "TestBackends", system]),
     tests("SyscallsTests", ["Syscalls", system]),
+    tests("EventLoopsTests", ["EventLoops", "Syscalls", system]),
     tests("SparseFileTests", ["SparseFile", "BlockBackend", "Syscalls", "TestBackends", system]),
 
     // Judges the history of a workload; pure, for tests.

@@ -1,1 +1,1 @@
-#include "CLinux.h"  // header only: SwiftPM wants one source file
+#include "CLinux.h"  // the bodies are in files.c and sockets.c

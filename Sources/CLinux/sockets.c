@@ -10,8 +10,10 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -220,24 +222,35 @@ int hf_thread_create(size_t stack_bytes, void *(*body)(void *), void *context) {
 
 int hf_thread_set_name(const char *name) { return -pthread_setname_np(pthread_self(), name); }
 
-int hf_signal_block(int number) {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, number);
-  return -pthread_sigmask(SIG_BLOCK, &set, NULL);
+static atomic_int signal_descriptors[65];
+
+static void count_signal(int number) {
+  int saved = errno;
+  uint64_t one = 1;
+  // It can only fail when 2^64 - 2 of them are waiting.
+  ssize_t ignored = write(atomic_load(&signal_descriptors[number]), &one, sizeof one);
+  (void)ignored;
+  errno = saved;
 }
 
-int hf_signal_unblock(int number) {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, number);
-  return -pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+int hf_signal_descriptor(int number) {
+  if (number < 1 || number > 64) return -EINVAL;
+  int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (fd < 0) return -errno;
+  atomic_store(&signal_descriptors[number], fd);
+  struct sigaction action;
+  memset(&action, 0, sizeof action);
+  action.sa_handler = count_signal;
+  action.sa_flags = SA_RESTART;
+  if (sigaction(number, &action, NULL) == 0) return fd;
+  int error = errno;
+  close(fd);
+  return -error;
 }
 
-void hf_sleep(int64_t nanoseconds) {
-  struct timespec left = {nanoseconds / 1000000000, nanoseconds % 1000000000};
-  while (nanosleep(&left, &left) < 0 && errno == EINTR) {
-  }
+int64_t hf_signal_take(int fd) {
+  uint64_t count;
+  return read(fd, &count, sizeof count) == sizeof count ? (int64_t)(count & INT64_MAX) : -(int64_t)errno;
 }
 
 int64_t hf_monotonic_nanoseconds(void) {

@@ -2,6 +2,7 @@
 
 @unsafe @preconcurrency import Dispatch
 import Syscalls
+import SystemPackage
 
 /// Runs jobs one after the other, with timers and signals. Closures given to it are never isolated to an actor.
 package final class EventLoop: Sendable {
@@ -38,12 +39,17 @@ extension EventLoop {
     LoopTimer(loop: self, milliseconds: milliseconds, repeats: false, body)
   }
 
-  /// Runs `body` on the loop when the process gets signal `number`; several that arrive together are one. For the life of
-  /// the process. The caller has blocked it with `SignalMask.block` on the main thread before any other thread was made.
-  package func onSignal(_ number: Int32, _ body: @escaping @Sendable () -> Void) {
-    let source = DispatchSource.makeSignalSource(signal: number, queue: queue)
+  /// Runs `body` on the loop when the process gets signal `number`, from the return of this call on; several that arrive
+  /// together are one. Once per signal, for the life of the process. Throws for a signal that cannot be handled.
+  package func onSignal(_ number: Int32, _ body: @escaping @Sendable () -> Void) throws(Errno) {
+    let counter = try SignalCounter(number)
+    let source = DispatchSource.makeReadSource(fileDescriptor: counter.descriptor, queue: queue)
     // The source lives in its own handler, for ever.
-    source.setEventHandler { withExtendedLifetime(source) { body() } }
+    source.setEventHandler {
+      withExtendedLifetime(source) {
+        if counter.take() > 0 { body() }
+      }
+    }
     source.activate()
   }
 }

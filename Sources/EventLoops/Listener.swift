@@ -17,6 +17,8 @@ package enum ListenerEvent: Sendable, Equatable {
 package final class Listener: Sendable {
   package typealias Accept = @Sendable (Int32) throws(Errno) -> (descriptor: Int32, peer: PeerAddress)
 
+  package static let systemAccept: Accept = { (listener) throws(Errno) in try Sockets.accept(listener) }
+
   /// Accepts per event: other sources of the loop get their turn between.
   private static let acceptsPerEventMax = 16
   private static let pauseMilliseconds = 200
@@ -70,8 +72,6 @@ package final class Listener: Sendable {
       state.source?.cancel()
     }
   }
-
-  private static let systemAccept: Accept = { (listener) throws(Errno) in try Sockets.accept(listener) }
 
   // MARK: On the loop
 

@@ -28,14 +28,11 @@ package final class SlowLane: Sendable {
   private let crew: ThreadCrew
   private let state = Mutex(State())
 
-  /// No thread is made before the first job; a thread without a job for `idleSeconds` ends.
-  package convenience init(name: String, threadsMax: Int, idleSeconds: Int) {
-    self.init(
-      name: name, threadsMax: threadsMax, idleMilliseconds: idleSeconds * 1000, spawn: ThreadCrew.systemSpawn)
-  }
-
-  init(name: String, threadsMax: Int, idleMilliseconds: Int, spawn: @escaping ThreadCrew.Spawn) {
-    crew = ThreadCrew(name: name, threadsMax: threadsMax, idleMilliseconds: idleMilliseconds, spawn: spawn)
+  /// No thread is made before the first job; a thread without a job for `idleSeconds` ends. `spawn` is for tests.
+  package init(
+    name: String, threadsMax: Int, idleSeconds: Int, spawn: @escaping PosixThread.Spawn = PosixThread.spawn
+  ) {
+    crew = ThreadCrew(name: name, threadsMax: threadsMax, idleMilliseconds: idleSeconds * 1000, spawn: spawn)
   }
 
   /// A queue of which at most `runningMax` jobs run at the same time.

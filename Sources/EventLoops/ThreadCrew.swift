@@ -14,8 +14,6 @@ final class ThreadCrew: Sendable {
     fileprivate let semaphore = DispatchSemaphore(value: 0)
   }
 
-  typealias Spawn = @Sendable (_ name: String, _ body: @escaping @Sendable () -> Void) throws(Errno) -> Void
-
   private struct State {
     /// The last one slept least and has the warmest cache: it is woken first.
     var idle: [Seat] = []
@@ -33,18 +31,16 @@ final class ThreadCrew: Sendable {
   private let name: String
   private let threadsMax: Int
   private let idleMilliseconds: Int
-  private let spawn: Spawn
+  private let spawn: PosixThread.Spawn
   private let state = Mutex(State())
 
-  init(name: String, threadsMax: Int, idleMilliseconds: Int, spawn: @escaping Spawn) {
+  init(name: String, threadsMax: Int, idleMilliseconds: Int, spawn: @escaping PosixThread.Spawn) {
     precondition(threadsMax > 0, "a crew has threads")
     self.name = name
     self.threadsMax = threadsMax
     self.idleMilliseconds = idleMilliseconds
     self.spawn = spawn
   }
-
-  static let systemSpawn: Spawn = { (name, body) throws(Errno) in try PosixThread.spawn(name: name, body) }
 
   /// Working and parked ones.
   var threadCount: Int { state.withLock { $0.usableCount } }

@@ -119,7 +119,7 @@ package struct UnixSocketFile: Sendable {
           throw UnixSocketError(path: path, reason: .failed(call: "flock \(directory)", error))
         }
       }
-      PosixThread.sleep(milliseconds: lockRetryMilliseconds)
+      sleepMilliseconds(UInt64(lockRetryMilliseconds))
     }
     throw UnixSocketError(path: path, reason: .directoryIsLocked)
   }

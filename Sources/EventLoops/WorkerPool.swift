@@ -37,16 +37,9 @@ package final class WorkerPool<Item: ~Copyable & Sendable, Context: ~Copyable>: 
   private let serve: @Sendable (inout Context, consuming Item) -> Void
 
   /// No thread is made before the first item. `makeContext` makes the state of one worker, on its thread; `serve` runs there.
-  package convenience init(
-    name: String, limits: WorkerLimits, makeContext: @escaping @Sendable () -> Context,
-    serve: @escaping @Sendable (inout Context, consuming Item) -> Void
-  ) {
-    self.init(
-      name: name, limits: limits, spawn: ThreadCrew.systemSpawn, makeContext: makeContext, serve: serve)
-  }
-
-  init(
-    name: String, limits: WorkerLimits, spawn: @escaping ThreadCrew.Spawn,
+  /// `spawn` is for tests.
+  package init(
+    name: String, limits: WorkerLimits, spawn: @escaping PosixThread.Spawn = PosixThread.spawn,
     makeContext: @escaping @Sendable () -> Context, serve: @escaping @Sendable (inout Context, consuming Item) -> Void
   ) {
     crew = ThreadCrew(

@@ -4,6 +4,10 @@ import CLinux
 import SystemPackage
 
 package enum PosixThread {
+  /// `spawn`, or a test's stand-in for it.
+  package typealias Spawn =
+    @Sendable (_ name: String, _ body: @escaping @Sendable () -> Void) throws(Errno) -> Void
+
   /// Enough for debug builds; buffers live on the heap.
   package static let stackBytes = 1 << 20
 
@@ -15,9 +19,6 @@ package enum PosixThread {
     if result < 0 { unsafe start.release() }
     _ = try checked(result)
   }
-
-  /// Keeps the calling thread asleep; only at start and end of the program.
-  package static func sleep(milliseconds: Int) { hf_sleep(Int64(milliseconds) * 1_000_000) }
 }
 
 private final class ThreadStart: Sendable {

@@ -52,7 +52,7 @@ extension Sockets {
     return isListening && type == Int32(SOCK_STREAM.rawValue)
   }
 
-  static func option(_ descriptor: Int32, _ level: Int32, _ name: Int32) throws(Errno) -> Int32 {
+  package static func option(_ descriptor: Int32, _ level: Int32, _ name: Int32) throws(Errno) -> Int32 {
     var value: Int32 = 0
     _ = try checked(unsafe hf_get_int_option(descriptor, level, name, &value))
     return value

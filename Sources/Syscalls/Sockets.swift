@@ -76,6 +76,9 @@ package enum Sockets {
   package struct Pair: ~Copyable, Sendable {
     package let first: OwnedDescriptor
     package let second: OwnedDescriptor
+
+    /// Both are the caller's to close now.
+    package consuming func take() -> (first: Int32, second: Int32) { (first.take(), second.take()) }
   }
 
   package static func pair() throws(Errno) -> Pair {

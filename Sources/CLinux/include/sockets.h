@@ -52,12 +52,12 @@ int hf_hung_up(int fd);
 int hf_thread_create(size_t stack_bytes, void *(*body)(void *), void *context);
 // At most 15 characters; longer names are cut by the caller.
 int hf_thread_set_name(const char *name);
-// sigset_t has no Swift initialiser that stays clear of its layout.
-int hf_signal_block(int number);
-int hf_signal_unblock(int number);
+// From now on signal `number` is counted in the eventfd that is returned, whichever thread gets it. Once per number. A signal
+// handler may call next to nothing; Swift cannot promise that.
+int hf_signal_descriptor(int number);
+// The signals since the last call; -EAGAIN for none.
+int64_t hf_signal_take(int fd);
 int64_t hf_monotonic_nanoseconds(void);
-// Goes on after a signal.
-void hf_sleep(int64_t nanoseconds);
 // RLIMIT_NOFILE is an enum that Swift imports as a distinct type.
 int hf_descriptor_limits(uint64_t *soft, uint64_t *hard);
 int hf_set_descriptor_limit(uint64_t soft);
