@@ -84,6 +84,12 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
     tests("TidyTests", []),
+    tests(
+      "HoldfastServerTests",
+      [
+        "HoldfastServer", "SparseFile", "BlockBackend", "EventLoops", "Syscalls", "NBDServerCore", "NBDProtocol",
+        "TestBackends", "NBDClient", "Oracle", "DaemonHarness", system, log,
+      ]),
 
     // Real clients against the built daemon.
     support("NBDClient"),

@@ -41,7 +41,18 @@ package protocol BlockBackend: AnyObject, Sendable {
   /// The layout of `range` from its start: adjacent extents, equal neighbours merged, at most `extentsMax` of them, none
   /// empty, none beyond `range`. They need not reach the end of `range`. In doubt an extent is data (I3).
   func extents(of range: Range<UInt64>, extentsMax: Int) throws(BackendError) -> [Extent]
+
+  #if GUARD_SWITCHES
+  /// The file itself, for a test of what happens when its pages are sent instead of a copy (I4).
+  var descriptorForSendfile: Int32? { get }
+  #endif
 }
+
+#if GUARD_SWITCHES
+extension BlockBackend {
+  package var descriptorForSendfile: Int32? { nil }
+}
+#endif
 
 /// Size and alignment of an image.
 package struct Geometry: Sendable, Equatable {

@@ -16,6 +16,7 @@
 #include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -293,3 +294,9 @@ int hf_socket_at(const char *path, uint64_t *device, uint64_t *inode) {
 
 int hf_fchmod(int fd, uint32_t mode) { return fchmod(fd, mode) < 0 ? -errno : 0; }
 int hf_chmod(const char *path, uint32_t mode) { return chmod(path, mode) < 0 ? -errno : 0; }
+
+int64_t hf_sendfile(int socket, int file, int64_t offset, size_t count) {
+  off_t at = offset;
+  ssize_t n = sendfile(socket, file, &at, count);
+  return n < 0 ? -errno : n;
+}

@@ -44,7 +44,7 @@ final class Connection: Sendable {
     self.id = id
     self.server = server
     self.logger = logger
-    parked = Mutex(Receiver(limits: server.limits, pool: server.pool))
+    parked = Mutex(Receiver(limits: server.limits, pool: server.pool, guards: server.guards))
     replies = Mutex(Replies(limits: server.limits))
     acceptedMilliseconds = server.nowMilliseconds()
     progressMilliseconds = Atomic(acceptedMilliseconds)
@@ -254,9 +254,29 @@ final class Connection: Sendable {
         break
       }
     }
+    #if GUARD_SWITCHES
+    if let tail = outgoing.fileTail { sendfile(tail) }
+    #endif
     release(outgoing.chargedBytes)
     return true
   }
+
+  #if GUARD_SWITCHES
+  /// Waits for the client, as the sender: what a server does that sends pages of the file itself.
+  private func sendfile(_ tail: Replies.FileTail) {
+    var offset = tail.range.lowerBound
+    while offset < tail.range.upperBound {
+      do throws(Errno) {
+        offset += UInt64(
+          try Sockets.sendfile(descriptor, from: tail.descriptor, at: offset, length: tail.range.upperBound - offset))
+      } catch .interrupted, .resourceTemporarilyUnavailable {
+        continue
+      } catch {
+        return die("the client is gone: \(error)")
+      }
+    }
+  }
+  #endif
 
   private func enqueue(_ bytes: RawSpan, atFront: Bool) {
     var copy = PieceBuffer(pool: pool, capacityBytes: bytes.byteCount)

@@ -47,6 +47,14 @@ struct Job: ~Copyable, Sendable {
 
   private consuming func runRead() {
     let transmission = transmission
+    #if GUARD_SWITCHES
+    // Both guards: the reply would be put together from what the file holds at several times.
+    if !image.guards.stands(.layoutUnderLock) { unlock() }
+    if !image.guards.stands(.privateCopyOfReads), let file = image.backend.descriptorForSendfile {
+      unlock()
+      return endBySendfile(file)
+    }
+    #endif
     do throws(BackendError) {
       let reply = try buildReadReply(
         request, encoder: transmission.encoder, plan: transmission.readPlan(request), backend: image.backend,
@@ -166,6 +174,21 @@ struct Job: ~Copyable, Sendable {
     unlock()
     connection.end(id, chargedBytes: chargedBytes)
   }
+
+  #if GUARD_SWITCHES
+  /// What the guard `privateCopyOfReads` prevents: the pages of the file itself go into the socket.
+  private consuming func endBySendfile(_ file: Int32) {
+    var header = PieceBuffer(pool: connection.pool, capacityBytes: transmission.encoder.readHeaderBytes)
+    let (encoder, request) = (transmission.encoder, request)
+    header.appendHeader { (span: inout MutableRawSpan) in
+      encoder.encodeReadHeader(
+        cookie: request.cookie, offset: request.offset, dataBytes: request.length, into: &span, at: 0)
+    }
+    var reply = Replies.Outgoing(header, chargedBytes: chargedBytes)
+    reply.fileTail = Replies.FileTail(descriptor: file, range: request.range)
+    connection.end(id, reply: reply)
+  }
+  #endif
 
   private consuming func end(_ reply: consuming PieceBuffer) {
     payload = nil

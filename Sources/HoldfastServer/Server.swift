@@ -35,6 +35,7 @@ package final class Server: Sendable {
   let pool = PiecePool()
   let workers: WorkerPool<Connection, Worker>
   let logger: Logger
+  let guards: GuardSwitches
   private let images: [Image]
   private let budget: Mutex<ByteBudget>
   private let roster = Mutex(Roster())
@@ -69,6 +70,7 @@ package final class Server: Sendable {
   ) {
     self.limits = limits
     self.logger = logger
+    self.guards = guards
     images = exports.map(\.image)
     self.exports = ExportTable(
       exports.map {

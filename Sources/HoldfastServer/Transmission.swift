@@ -16,10 +16,6 @@ final class Transmission: Sendable {
 
   init(connection: Connection, session: Session, image: Image, logger: Logger) {
     self.connection = connection
-    #if GUARD_SWITCHES
-    var session = session
-    session.refusesUnadvertised = image.guards.stands(.refuseUnadvertised)
-    #endif
     self.session = session
     self.image = image
     encoder = ReplyEncoder(session: session)

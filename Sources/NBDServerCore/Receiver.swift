@@ -41,9 +41,11 @@ package struct Receiver: ~Copyable, Sendable {
   private var payload: PieceBuffer
   private var parked: IOBuffer?
   private let pool: PiecePool
+  private let guards: GuardSwitches
 
-  package init(limits: Limits, pool: PiecePool) {
+  package init(limits: Limits, pool: PiecePool, guards: GuardSwitches = .allStand) {
     self.pool = pool
+    self.guards = guards
     payload = PieceBuffer(pool: pool, capacityBytes: 0)
     phase = .handshake(Handshake(limits: limits.handshake))
   }
@@ -78,7 +80,13 @@ package struct Receiver: ~Copyable, Sendable {
       case .close(let reason):
         phase = .ended
         return (progress.consumed, .close(reason))
-      case .transmission(let session):
+      case .transmission(let negotiated):
+        #if GUARD_SWITCHES
+        var session = negotiated
+        session.refusesUnadvertised = guards.stands(.refuseUnadvertised)
+        #else
+        let session = negotiated
+        #endif
         phase = .transmission(session)
         return (progress.consumed, .established(session))
       }

@@ -22,6 +22,11 @@ package struct Replies: ~Copyable, Sendable {
     /// What the budget was charged for it, bytes.
     package let chargedBytes: Int
 
+    #if GUARD_SWITCHES
+    /// Follows the buffer, without the guard `privateCopyOfReads`.
+    package var fileTail: FileTail?
+    #endif
+
     package init(_ buffer: consuming PieceBuffer, chargedBytes: Int) {
       self.buffer = buffer
       self.chargedBytes = chargedBytes
@@ -29,6 +34,19 @@ package struct Replies: ~Copyable, Sendable {
 
     package var restBytes: Int { buffer.count - sentBytes }
   }
+
+  #if GUARD_SWITCHES
+  /// Bytes of a file that would be sent without a copy.
+  package struct FileTail: Sendable {
+    package let descriptor: Int32
+    package let range: Range<UInt64>
+
+    package init(descriptor: Int32, range: Range<UInt64>) {
+      self.descriptor = descriptor
+      self.range = range
+    }
+  }
+  #endif
 
   package private(set) var life = Life.open
 

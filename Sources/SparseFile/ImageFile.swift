@@ -44,6 +44,10 @@ package final class ImageFile: BlockBackend {
     lease = opened.lease
   }
 
+  #if GUARD_SWITCHES
+  package var descriptorForSendfile: Int32? { file.descriptor }
+  #endif
+
   /// The path names another file by now, or none: what is served is no longer what a restart would serve.
   package func wasReplaced() -> Bool {
     do throws(Errno) {

@@ -55,6 +55,15 @@ package enum Sockets {
       })
   }
 
+  #if GUARD_SWITCHES
+  /// Sends bytes of a file without a copy: only to show why the server must not (I4).
+  package static func sendfile(
+    _ socket: Int32, from file: Int32, at offset: UInt64, length: UInt64
+  ) throws(Errno) -> Int {
+    Int(try checked(hf_sendfile(socket, file, Int64(offset), Int(length))))
+  }
+  #endif
+
   /// Ends one or both directions; a thread waiting in `recv` on this socket returns. Nothing happens when the peer has
   /// gone already.
   package static func shutdown(_ descriptor: Int32, _ direction: Direction) {

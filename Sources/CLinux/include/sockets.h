@@ -69,3 +69,5 @@ int hf_socket_at(const char *path, uint64_t *device, uint64_t *inode);
 // Named after themselves: errno is a macro that Swift reads late.
 int hf_fchmod(int fd, uint32_t mode);
 int hf_chmod(const char *path, uint32_t mode);
+// The offset goes by value: Swift has no business with where the kernel leaves it.
+int64_t hf_sendfile(int socket, int file, int64_t offset, size_t count);

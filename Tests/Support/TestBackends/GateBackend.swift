@@ -52,6 +52,14 @@ package final class GateBackend: WrappingBackend {
     }
   }
 
+  /// Lets the newest held call of a kind go. The gate stays closed.
+  package func releaseNewest(_ kind: BackendCall.Kind) {
+    state.withLock { state in
+      guard let index = state.held.lastIndex(where: { $0.call.kind == kind }) else { return }
+      state.held.remove(at: index).mayGo.signal()
+    }
+  }
+
   /// Every call so far, in the order of arrival, held ones included.
   package var arrived: [BackendCall] { state.withLock { $0.arrived } }
   /// Every call that has succeeded, in the order of completion.

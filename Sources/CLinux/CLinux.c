@@ -1,1 +1,0 @@
-#include "CLinux.h"  // the bodies are in files.c and sockets.c
