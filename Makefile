@@ -40,7 +40,9 @@ if (( $${#missing[@]} )); then
 fi
 endef
 
-.PHONY: help run build test lint release build-packages test-packages guards tsan clean
+GUEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 nbd-client busybox-static e2fsprogs cpio
+
+.PHONY: help run build test test-guest lint release build-packages test-packages guards tsan clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -68,6 +70,10 @@ build-packages:
 
 test-packages:
 	@$(call install,$(TEST_PACKAGES))
+
+test-guest: release ## a Linux guest under QEMU mounts an export with its own nbd.ko
+	@$(call install,$(GUEST_PACKAGES))
+	scripts/test-guest
 
 guards: ## each guard of the invariants: 10 runs without it, 100 with it
 	@HOLDFAST_GUARD_RUNS_WITHOUT=10 HOLDFAST_GUARD_RUNS_WITH=100 swift test $(TEST_FLAGS) --filter GuardTests
