@@ -28,7 +28,7 @@ final class ImageLease: Sendable {
 
 /// What was in the way of a lease.
 enum LeaseRefusal: Error {
-  /// Another program; as a reader we could have had it if `readerIsWelcome`.
+  /// Another program; see `ImageLock.Outcome`.
   case inUse(onBytes: Set<UInt64>, readerIsWelcome: Bool)
   /// A block device that is mounted or claimed by another program.
   case claimed
@@ -71,8 +71,7 @@ enum HeldImages {
       if image.lockRefusal == nil {
         switch image.lock.add(use) {
         case .locked: break
-        case .conflict(let bytes):
-          let readerIsWelcome = bytes.isDisjoint(with: ImageUse.reader.testedBytes)
+        case .conflict(let bytes, let readerIsWelcome):
           throw .inUse(onBytes: bytes, readerIsWelcome: readerIsWelcome)
         case .unsupported(let errno): image.lockRefusal = errno
         }

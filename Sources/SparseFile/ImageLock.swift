@@ -39,8 +39,8 @@ struct ImageLock {
 
   enum Outcome: Equatable {
     case locked
-    /// Somebody else holds one of these bytes.
-    case conflict(onBytes: Set<UInt64>)
+    /// Somebody else holds one of these bytes. As a reader we could have had the image if `readerIsWelcome`.
+    case conflict(onBytes: Set<UInt64>, readerIsWelcome: Bool)
     /// No such locks on this file system.
     case unsupported(Errno)
   }
@@ -50,30 +50,31 @@ struct ImageLock {
     let before = heldBytes
     do throws(Errno) {
       for byte in use.heldBytes.subtracting(heldBytes) {
-        try Files.ofdLock(file.descriptor, .read, atByte: byte)
+        try Files.ofdLock(file, .read, atByte: byte)
         heldBytes.insert(byte)
       }
       var conflicts: Set<UInt64> = []
       for byte in use.testedBytes
-      where try Files.ofdLockConflicts(file.descriptor, .write, atByte: byte) {
+      where try Files.ofdLockConflicts(file, .write, atByte: byte) {
         conflicts.insert(byte)
       }
       if conflicts.isEmpty { return .locked }
       keep(before)
-      return .conflict(onBytes: conflicts)
+      let readerIsWelcome = use == .writer && conflicts.isDisjoint(with: ImageUse.reader.testedBytes)
+      return .conflict(onBytes: conflicts, readerIsWelcome: readerIsWelcome)
     } catch {
       let refused = use.heldBytes.subtracting(heldBytes)
       keep(before)
       // A program that takes exclusive locks on these bytes is not QEMU, but means the same.
       let isHeld = error == .resourceTemporarilyUnavailable || error == .permissionDenied
-      return isHeld ? .conflict(onBytes: refused) : .unsupported(error)
+      return isHeld ? .conflict(onBytes: refused, readerIsWelcome: false) : .unsupported(error)
     }
   }
 
   /// Drops all bytes but these. Unlocking what one holds does not fail.
   mutating func keep(_ bytes: Set<UInt64>) {
     for byte in heldBytes.subtracting(bytes) {
-      do throws(Errno) { try Files.ofdLock(file.descriptor, .none, atByte: byte) } catch { continue }
+      do throws(Errno) { try Files.ofdLock(file, .none, atByte: byte) } catch { continue }
     }
     heldBytes.formIntersection(bytes)
   }

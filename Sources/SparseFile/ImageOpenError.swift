@@ -33,6 +33,11 @@ package struct LockHolder: Sendable, Equatable, CustomStringConvertible {
   /// As in /proc/PID/comm: at most 15 bytes.
   package var name: String
 
+  package init(pid: Int, name: String) {
+    self.pid = pid
+    self.name = name
+  }
+
   package var description: String { "pid \(pid) (\(name))" }
 }
 

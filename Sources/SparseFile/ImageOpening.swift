@@ -42,6 +42,12 @@ struct OpenedImage {
 private struct ImageOpening {
   let path: FilePath
   let options: OpenOptions
+  private var purpose: String { options.readOnly ? "" : " for writing" }
+
+  init(path: FilePath, options: OpenOptions) {
+    self.path = path
+    self.options = options
+  }
 
   func open(_ guards: GuardSwitches) throws(ImageOpenError) -> OpenedImage {
     guard let kind = try existingKind() else {
@@ -59,9 +65,25 @@ private struct ImageOpening {
     // A block device is claimed by the lease, so here it is opened only to see which one it is.
     let isBlockDevice = kind == .blockDevice
     let flags: OpenFlags = isBlockDevice ? [] : options.readOnly ? .nonblocking : [.nonblocking, .writable]
-    let file = try attempt("cannot open image \(path)") { () throws(Errno) in try Files.open(path, flags) }
+    let file = try openForUse(flags)
     let lease = try lock(file)
     return try measured(lease.claim ?? file, lease, guards)
+  }
+
+  private func openForUse(_ flags: OpenFlags) throws(ImageOpenError) -> OpenFile {
+    do throws(Errno) {
+      let file = try Files.open(path, flags)
+      // The kernel opens a read-only device for writing, and fails the writes.
+      if !options.readOnly, try Files.fstat(file).kind == .blockDevice, try Files.isReadOnlyDevice(file) {
+        throw .readOnlyFileSystem
+      }
+      return file
+    } catch {
+      let mayBeRead = !options.readOnly && (try? Files.open(path)) != nil
+      let isPermission = ImageOpenError.Category(error) == .permission
+      let advice = isPermission && mayBeRead ? "; pass --read-only to serve it read only" : ""
+      throw ImageOpenError(.init(error), "cannot open image \(path)\(purpose): \(error)\(advice)")
+    }
   }
 
   /// What is at the path now; nil when nothing is and it is to be made.
@@ -109,11 +131,11 @@ private struct ImageOpening {
   private func grow(_ file: OpenFile) throws(ImageOpenError) {
     let sizeBytes = options.sizeBytes ?? 0
     do throws(Errno) {
-      try Files.ftruncate(file.descriptor, sizeBytes: sizeBytes)
+      try Files.ftruncate(file, sizeBytes: sizeBytes)
       // The image outlives a crash right after its first acknowledged flush only if its name does.
-      try Files.fsync(file.descriptor)
+      try Files.fsync(file)
       let directory = path.removingLastComponent()
-      try Files.fsync(try Files.open(directory.isEmpty ? "." : directory, .directory).descriptor)
+      try Files.fsync(try Files.open(directory.isEmpty ? "." : directory, .directory))
     } catch {
       let category: ImageOpenError.Category =
         error == .fileTooLarge || error == .invalidArgument ? .tooLarge : .init(error)
@@ -125,7 +147,7 @@ private struct ImageOpening {
 
   private func lock(_ file: OpenFile) throws(ImageOpenError) -> ImageLease {
     let identity = try attempt("cannot look at image \(path)") { () throws(Errno) in
-      ImageIdentity(try Files.fstat(file.descriptor))
+      ImageIdentity(try Files.fstat(file))
     }
     do throws(LeaseRefusal) {
       return try HeldImages.lease(identity, options.readOnly ? .reader : .writer, of: file, at: path)
@@ -149,7 +171,7 @@ private struct ImageOpening {
         .locked(nil),
         "cannot serve \(path) beside \(other): one is a part of the other (partition, loop or mapped device)")
     case .failed(let errno):
-      return ImageOpenError(errno, "cannot open image \(path)\(options.readOnly ? "" : " for writing")")
+      return ImageOpenError(errno, "cannot open image \(path)\(purpose)")
     }
   }
 
@@ -159,9 +181,9 @@ private struct ImageOpening {
     _ file: OpenFile, _ lease: ImageLease, _ guards: GuardSwitches
   ) throws(ImageOpenError) -> OpenedImage {
     let image = try attempt("cannot look at image \(path)") { () throws(Errno) in
-      let status = try Files.fstat(file.descriptor)
+      let status = try Files.fstat(file)
       let isBlockDevice = status.kind == .blockDevice
-      let fileSystem = try Files.fstatfs(file.descriptor)
+      let fileSystem = try Files.fstatfs(file)
       let kind = isBlockDevice ? nil : FileSystemKind(rawValue: fileSystem.magic)
       var capabilities: Capabilities = [.cache]
       if isBlockDevice || kind?.isLocal == true { capabilities.insert(.local) }
@@ -171,10 +193,11 @@ private struct ImageOpening {
         guards.stands(.ownProbeDescriptor) ? try Files.reopen(file) : try Files.duplicate(file)
       return OpenedImage(
         path: path, lease: lease, file: file, probe: probe, isBlockDevice: isBlockDevice,
-        isInMemory: kind == .tmpfs, geometry: isBlockDevice ? try deviceGeometry(file.descriptor) : fileGeometry(status),
+        isInMemory: kind == .tmpfs,
+        geometry: isBlockDevice ? try deviceGeometry(file) : fileGeometry(status),
         capabilities: capabilities,
         trimUnitBytes: isBlockDevice
-          ? UInt64(try Files.logicalBlockBytes(file.descriptor)) : fileSystemBlock(fileSystem.blockBytes),
+          ? UInt64(try Files.logicalBlockBytes(file)) : fileSystemBlock(fileSystem.blockBytes),
         warnings: warnings(file, lease, kind, isBlockDevice: isBlockDevice))
     }
     let sizeBytes = image.geometry.sizeBytes
@@ -200,12 +223,12 @@ private struct ImageOpening {
       isRotational: isRotational(device: status.device))
   }
 
-  private func deviceGeometry(_ fd: Int32) throws(Errno) -> Geometry {
-    let logical = try Files.logicalBlockBytes(fd)
+  private func deviceGeometry(_ file: OpenFile) throws(Errno) -> Geometry {
+    let logical = try Files.logicalBlockBytes(file)
     return Geometry(
-      sizeBytes: try Files.blockDeviceSizeBytes(fd),
-      blockBytesPreferred: min(max(try Files.physicalBlockBytes(fd), logical, 4096), 65536),
-      lockUnitBytes: logical, isRotational: try Files.isRotationalDevice(fd))
+      sizeBytes: try Files.blockDeviceSizeBytes(file),
+      blockBytesPreferred: min(max(try Files.physicalBlockBytes(file), logical, 4096), 65536),
+      lockUnitBytes: logical, isRotational: try Files.isRotationalDevice(file))
   }
 
   private func fileSystemBlock(_ bytes: UInt64) -> UInt64 { bytes.nonzeroBitCount == 1 ? bytes : 4096 }
@@ -232,7 +255,7 @@ private struct ImageOpening {
 
   /// At most 512; none when they cannot be read, which clients will be told when they ask.
   private func bytes(of file: OpenFile, at offset: UInt64) -> [UInt8] {
-    (try? Files.bytes(of: file.descriptor, at: offset, count: 512)) ?? []
+    (try? Files.bytes(of: file, at: offset, count: 512)) ?? []
   }
 
   private func attempt<Result>(

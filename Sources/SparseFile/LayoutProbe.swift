@@ -77,7 +77,7 @@ struct LayoutProbe: ~Copyable, Sendable {
 
   private func currentSize(of file: OpenFile) throws(BackendError) -> UInt64 {
     do throws(Errno) {
-      return try Files.fstat(file.descriptor).sizeBytes
+      return try Files.fstat(file).sizeBytes
     } catch {
       throw BackendError(error)
     }

@@ -19,12 +19,12 @@ extension Files {
 
   /// F_OFD_SETLK on one byte: takes or drops a lock, without waiting.
   /// - Throws: EAGAIN or EACCES when another open of the file holds a conflicting lock.
-  package static func ofdLock(_ fd: Int32, _ kind: LockKind, atByte byte: UInt64) throws(Errno) {
-    _ = try check(hf_ofd_lock(fd, kind.type, Int64(clamping: byte), 1))
+  package static func ofdLock(_ file: OpenFile, _ kind: LockKind, atByte byte: UInt64) throws(Errno) {
+    _ = try check(hf_ofd_lock(file.descriptor, kind.type, Int64(clamping: byte), 1))
   }
 
   /// F_OFD_GETLK on one byte: would this lock conflict with that of another open of the file?
-  package static func ofdLockConflicts(_ fd: Int32, _ kind: LockKind, atByte byte: UInt64) throws(Errno) -> Bool {
-    try check(hf_ofd_conflicts(fd, kind.type, Int64(clamping: byte), 1)) != 0
+  package static func ofdLockConflicts(_ file: OpenFile, _ kind: LockKind, atByte byte: UInt64) throws(Errno) -> Bool {
+    try check(hf_ofd_conflicts(file.descriptor, kind.type, Int64(clamping: byte), 1)) != 0
   }
 }

@@ -89,9 +89,9 @@ extension Files {
     _ = try check(unsafe path.withPlatformString { unsafe hf_unlink($0) })
   }
 
-  package static func fstat(_ fd: Int32) throws(Errno) -> FileStatus {
+  package static func fstat(_ file: OpenFile) throws(Errno) -> FileStatus {
     var status = hf_status()
-    _ = try check(unsafe hf_fstat(fd, &status))
+    _ = try check(unsafe hf_fstat(file.descriptor, &status))
     return FileStatus(status)
   }
 
@@ -101,9 +101,9 @@ extension Files {
     return FileStatus(status)
   }
 
-  package static func fstatfs(_ fd: Int32) throws(Errno) -> FileSystemStatus {
+  package static func fstatfs(_ file: OpenFile) throws(Errno) -> FileSystemStatus {
     var status = hf_fs_status()
-    _ = try check(unsafe hf_fstatfs(fd, &status))
+    _ = try check(unsafe hf_fstatfs(file.descriptor, &status))
     return FileSystemStatus(magic: status.magic, blockBytes: status.block)
   }
 
@@ -137,6 +137,7 @@ extension Files {
   /// The first bytes of a file, at most `bytesMax`.
   package static func contents(of path: FilePath, bytesMax: Int) throws(Errno) -> [UInt8] {
     let file = try open(path, .nonblocking)
+    defer { extendLifetime(file) }
     var bytes = [UInt8](repeating: 0, count: bytesMax)
     var count = 0
     while count < bytes.count {

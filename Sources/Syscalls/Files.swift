@@ -6,6 +6,9 @@ import Glibc
 import SystemPackage
 
 /// Calls on files. Offsets and lengths are bytes. Each may block for as long as the file system likes.
+///
+/// A call that gets an `OpenFile` keeps it open. The data path gets the bare descriptor: there the caller keeps the file,
+/// in a property of its own (a local that is not used again may be closed before the call is made).
 package enum Files {
   /// Most bytes that Linux moves in one call (MAX_RW_COUNT); longer ones return short.
   package static let transferBytesMax: UInt64 = 0x7fff_f000
@@ -45,25 +48,25 @@ extension Files {
 
   package static func fdatasync(_ fd: Int32) throws(Errno) { _ = try check(hf_fdatasync(fd)) }
 
-  package static func fsync(_ fd: Int32) throws(Errno) { _ = try check(hf_fsync(fd)) }
+  package static func fsync(_ file: OpenFile) throws(Errno) { _ = try check(hf_fsync(file.descriptor)) }
 
   /// `posix_fadvise(2)` with POSIX_FADV_WILLNEED. Linux starts at most one read-ahead window per call.
   package static func willNeed(_ fd: Int32, at offset: UInt64, length: UInt64) throws(Errno) {
     _ = try check(hf_will_need(fd, try signed(offset), try signed(length)))
   }
 
-  /// `read(2)` at the file offset. For small files of /proc and /sys, and for the test that takes I1's guard out.
+  /// `read(2)` at the file offset. For the test that takes I1's guard out.
   package static func read(_ fd: Int32, into bytes: inout MutableRawSpan) throws(Errno) -> Int {
     let result = unsafe bytes.withUnsafeMutableBytes { unsafe hf_read(fd, $0.baseAddress, $0.count) }
     return Int(try check(result))
   }
 
   /// Up to `count` bytes from `offset`, fewer at the end of the file. For looking at a file, not for serving it.
-  package static func bytes(of fd: Int32, at offset: UInt64, count: Int) throws(Errno) -> [UInt8] {
+  package static func bytes(of file: OpenFile, at offset: UInt64, count: Int) throws(Errno) -> [UInt8] {
     var bytes = [UInt8](repeating: 0, count: count)
     var span = bytes.mutableSpan
     var raw = unsafe span.mutableBytes
-    let done = try pread(fd, into: &raw, at: offset)
+    let done = try pread(file.descriptor, into: &raw, at: offset)
     return Array(bytes[..<done])
   }
 
@@ -115,8 +118,8 @@ extension Files {
     _ = try check(hf_seek_set(fd, try signed(offset)))
   }
 
-  package static func ftruncate(_ fd: Int32, sizeBytes: UInt64) throws(Errno) {
+  package static func ftruncate(_ file: OpenFile, sizeBytes: UInt64) throws(Errno) {
     guard let size = Int64(exactly: sizeBytes) else { throw .fileTooLarge }
-    _ = try check(hf_ftruncate(fd, size))
+    _ = try check(hf_ftruncate(file.descriptor, size))
   }
 }

@@ -33,10 +33,11 @@ func setSize(_ path: FilePath, _ sizeBytes: UInt64) throws {
 
 /// A loop device of `sizeBytes`.
 func withLoopDevice<Result>(
-  sizeBytes: UInt64, _ body: (_ device: FilePath, _ file: FilePath) throws -> Result
+  sizeBytes: UInt64, _ flags: [String] = [], _ body: (_ device: FilePath, _ file: FilePath) throws -> Result
 ) throws -> Result {
   try withFile(sizeBytes: sizeBytes) { file in
-    let device = try run("losetup", "--find", "--show", "--partscan", file.string)
+    let (status, device) = try output("losetup", flags + ["--find", "--show", "--partscan", file.string])
+    guard status == 0 else { throw Missing("losetup: \(device)") }
     defer { _ = try? run("losetup", "--detach", device) }
     return try body(FilePath(device), file)
   }

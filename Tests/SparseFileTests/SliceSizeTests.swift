@@ -1,0 +1,31 @@
+import Testing
+
+@testable import SparseFile
+
+@Suite struct SliceSizeTests {
+  @Test func quickSlicesGrowAndSlowOnesShrinkWithinBounds() {
+    var slice = SliceSize()
+    #expect(slice.bytes == 8 << 20)
+    slice.adapt(to: .milliseconds(10))
+    #expect(slice.bytes == 8 << 20)
+    slice.adapt(to: .milliseconds(1))
+    #expect(slice.bytes == 16 << 20)
+    slice.adapt(to: .milliseconds(100))
+    #expect(slice.bytes == 8 << 20)
+    for _ in 0..<100 { slice.adapt(to: .seconds(1)) }
+    #expect(slice.bytes == SliceSize.minBytes)
+    for _ in 0..<100 { slice.adapt(to: .zero) }
+    #expect(slice.bytes == SliceSize.maxBytes)
+  }
+
+  @Test func aSliceAlwaysMovesOn() {
+    var slice = SliceSize()
+    for _ in 0..<5 { slice.adapt(to: .seconds(1)) }
+    for offset: UInt64 in [0, 1, SliceSize.minBytes - 1, SliceSize.minBytes, 5 << 30 | 4095] {
+      for length: UInt64 in [1, SliceSize.minBytes, SliceSize.minBytes + 1, 1 << 40] {
+        let end = slice.end(from: offset, limit: offset + length)
+        #expect(end > offset && end <= offset + length)
+      }
+    }
+  }
+}
