@@ -22,6 +22,9 @@ TEST_PACKAGES := $(BUILD_PACKAGES) pkg-config strace procps \
   libnbd-dev libnbd-bin python3-libnbd nbdfuse nbdkit qemu-utils fio \
   fuse3 libfuse3-dev xfsprogs e2fsprogs btrfs-progs
 
+# A guest under QEMU, for test-guest.
+GUEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 nbd-client busybox-static e2fsprogs cpio
+
 # The daemon under test; tests find it in the environment.
 export HOLDFAST_BINARY := $(CURDIR)/.build/release/holdfast
 TEST_FLAGS := -Xswiftc -warnings-as-errors --disable-xctest
@@ -71,11 +74,23 @@ build-packages:
 test-packages:
 	@$(call install,$(TEST_PACKAGES))
 
+guest-packages:
+	@$(call install,$(GUEST_PACKAGES))
+
 test-guest: release ## a Linux guest under QEMU mounts an export with its own nbd.ko
 	@$(call install,$(GUEST_PACKAGES))
 	scripts/test-guest
 
-guards: ## each guard of the invariants: 10 runs without it, 100 with it
+test-guest: guest-packages release ## a Linux guest whose own nbd.ko uses an export
+	@scripts/test-guest
+
+bench-locks: build-packages ## the figures of docs/range-locks.md
+	@swift run -c release holdfast-bench-locks
+
+syscalls: test-packages release ## system calls per 4k read, beside nbdkit
+	@scripts/syscalls-per-read
+
+guards: test-packages ## each guard of the invariants: 10 runs without it, 100 with it
 	@HOLDFAST_GUARD_RUNS_WITHOUT=10 HOLDFAST_GUARD_RUNS_WITH=100 swift test $(TEST_FLAGS) --filter GuardTests
 
 tsan: ## the unit tests under the thread sanitizer

@@ -56,7 +56,7 @@ let package = Package(
     .executableTarget(
       name: "holdfast",
       dependencies: [
-        "HoldfastServer", "SparseFile", "BlockBackend", "Syscalls", system, log,
+        "HoldfastServer", "NBDServerCore", "EventLoops", "SparseFile", "BlockBackend", "Syscalls", system, log,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "TOMLKit", package: "TOMLKit"),
       ],

@@ -90,7 +90,7 @@ package final class Server: Sendable {
 
   func image(of export: ExportID) -> Image { images[Int(export.rawValue)] }
 
-  var isShuttingDown: Bool { shuttingDown.load(ordering: .relaxed) }
+  package var isShuttingDown: Bool { shuttingDown.load(ordering: .relaxed) }
 
   func nowMilliseconds() -> Int64 { MonotonicClock.nanoseconds / 1_000_000 }
 

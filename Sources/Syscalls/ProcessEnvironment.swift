@@ -1,6 +1,7 @@
 // What a process is told about its surroundings when it starts, and the time of day for its log lines.
 
 import Glibc
+import SystemPackage
 
 /// The value of an environment variable; nil when it is not set.
 package func environmentVariable(_ name: String) -> String? {
@@ -10,6 +11,20 @@ package func environmentVariable(_ name: String) -> String? {
 
 /// The process runs as root.
 package func isRunByRoot() -> Bool { geteuid() == 0 }
+
+/// CPUs that are online.
+package func onlineCPUCount() -> Int { max(1, sysconf(CInt(_SC_NPROCESSORS_ONLN))) }
+
+/// Makes a directory with permissions `mode` less the umask; one that exists is fine. Its parent has to exist.
+package func makeDirectory(_ path: String, mode: UInt32) throws(Errno) {
+  guard unsafe mkdir(path, mode) < 0, errno != EEXIST else { return }
+  throw Errno(rawValue: errno)
+}
+
+/// Keeps the calling thread asleep for ever; signals that are handled wake it for a moment.
+package func sleepForEver() -> Never {
+  while true { pause() }
+}
 
 /// Time of day. It may jump: for people to read, never for measuring a duration.
 package struct WallClockTime: Sendable, Equatable {

@@ -22,8 +22,7 @@ let holdfastVersion = "0.1.0"
       var command = try parseAsRoot()
       try command.run()
     } catch let failure as CommandFailure {
-      printFailure(failure)
-      exit(withError: ExitCode(failure.status.rawValue))
+      exit(with: failure)
     } catch {
       // Help and version text are "errors" too; they go to standard output.
       if exitCode(for: error).isSuccess { exit(withError: error) }
@@ -31,6 +30,12 @@ let holdfastVersion = "0.1.0"
       printFailure(CommandFailure(.usage, "\(message(for: error)) (\(hint))"))
       exit(withError: ExitCode(exitCode(for: error).rawValue))
     }
+  }
+
+  /// Prints why and ends the process.
+  static func exit(with failure: CommandFailure) -> Never {
+    printFailure(failure)
+    exit(withError: ExitCode(failure.status.rawValue))
   }
 
   private static func printFailure(_ failure: CommandFailure) {

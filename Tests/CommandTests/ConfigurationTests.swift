@@ -47,8 +47,8 @@ func complaints(_ text: String) -> [String] {
       """)
     #expect(
       plan.listeners == [
-        .unix(path: "/run/holdfast/a b.sock"), .tcp(loopback4, port: 0), .tcp(loopback6, port: 0),
-        .tcp(outside, port: 10809),
+        .unix(path: "/run/holdfast/a b.sock"), loopback4(0), loopback6(0),
+        ipv4(192, 0, 2, 7, port: 10809),
       ])
     #expect(plan.defaultExport == "root")
     #expect(plan.socketMode == SocketMode(bits: 0o660))
@@ -101,7 +101,7 @@ func complaints(_ text: String) -> [String] {
     #expect(
       complaints(text) == [
         "f:4: [server]: \"listen\": \"99999\" in \"127.0.0.1:99999\" is not a port; write 0 to 65535",
-        "f:5: [server]: \"listen\": 192.0.2.7 can be reached from other machines and nothing encrypts the connection; "
+        "f:5: [server]: \"listen\": 192.0.2.7:1 can be reached from other machines and nothing encrypts the connection; "
           + "listen on 127.0.0.1, or say allow-plaintext = true",
         "f:6: [server]: \"listen\" must be a list of strings; one element is a number",
         "f:8: [server]: \"default-export\": there is no export \"rot\"; did you mean \"root\"?",

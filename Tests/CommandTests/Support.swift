@@ -2,24 +2,31 @@
 
 import ArgumentParser
 import Syscalls
+import SystemPackage
 
 @testable import holdfast
 
-let loopback4 = HostAddress(text: "127.0.0.1", isIPv6: false, isLoopback: true)
-let loopback6 = HostAddress(text: "::1", isIPv6: true, isLoopback: true)
-let outside = HostAddress(text: "192.0.2.7", isIPv6: false, isLoopback: false)
-let everywhere = HostAddress(text: "0.0.0.0", isIPv6: false, isLoopback: false)
+func ipv4(_ a: UInt8, _ b: UInt8, _ c: UInt8, _ d: UInt8, port: UInt16) -> SocketAddress {
+  .ipv4(bytes: [a, b, c, d], port: port)
+}
+
+func loopback4(_ port: UInt16) -> SocketAddress { ipv4(127, 0, 0, 1, port: port) }
+
+func loopback6(_ port: UInt16) -> SocketAddress {
+  .ipv6(bytes: [UInt8](repeating: 0, count: 15) + [1], port: port, scope: 0)
+}
 
 /// A resolver that knows these hosts and no others.
-func fakeResolver(_ name: String) throws(HostNameError) -> [HostAddress] {
-  switch name {
-  case "127.0.0.1": return [loopback4]
-  case "::1": return [loopback6]
-  case "localhost": return [loopback4, loopback6]
-  case "0.0.0.0": return [everywhere]
-  case "192.0.2.7", "files.example": return [outside]
-  case "half.example": return [loopback4, outside]
-  default: throw HostNameError(text: "Name or service not known")
+func fakeResolver(_ host: String, _ port: UInt16) throws(Errno) -> [SocketAddress] {
+  switch host {
+  case "127.0.0.1": return [loopback4(port)]
+  case "::1": return [loopback6(port)]
+  case "localhost": return [loopback4(port), loopback6(port)]
+  case "0.0.0.0": return [ipv4(0, 0, 0, 0, port: port)]
+  case "192.0.2.7", "files.example": return [ipv4(192, 0, 2, 7, port: port)]
+  case "half.example": return [loopback4(port), ipv4(192, 0, 2, 7, port: port)]
+  case "slow.example": throw .timedOut
+  default: throw .noRouteToHost
   }
 }
 

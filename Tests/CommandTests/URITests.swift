@@ -7,18 +7,20 @@ import Testing
 
 @Suite struct URIs {
   @Test func everyAddressHasItsURI() {
-    #expect(exportURI("disk.img", at: .tcp(loopback4, port: 10809)) == "nbd://127.0.0.1:10809/disk.img")
-    #expect(exportURI("disk.img", at: .tcp(loopback6, port: 7)) == "nbd://[::1]:7/disk.img")
+    #expect(exportURI("disk.img", at: loopback4(10809)) == "nbd://127.0.0.1:10809/disk.img")
+    #expect(exportURI("disk.img", at: loopback6(7)) == "nbd://[::1]:7/disk.img")
     #expect(exportURI("a", at: .unix(path: "/run/x/nbd.sock")) == "nbd+unix:///a?socket=/run/x/nbd.sock")
   }
 
   @Test func unspecifiedAddressesAreReachedOverLoopback() {
-    #expect(exportURI("a", at: .tcp(everywhere, port: 1)) == "nbd://127.0.0.1:1/a")
+    #expect(exportURI("a", at: ipv4(0, 0, 0, 0, port: 1)) == "nbd://127.0.0.1:1/a")
+    let everywhere6 = SocketAddress.ipv6(bytes: [UInt8](repeating: 0, count: 16), port: 1, scope: 0)
+    #expect(exportURI("a", at: everywhere6) == "nbd://[::1]:1/a")
   }
 
   @Test func zonesOfAddressesAreEscaped() {
-    let linkLocal = HostAddress(text: "fe80::1%eth0", isIPv6: true, isLoopback: false)
-    #expect(exportURI("a", at: .tcp(linkLocal, port: 1)) == "nbd://[fe80::1%25eth0]:1/a")
+    let linkLocal = SocketAddress.ipv6(bytes: [0xfe, 0x80] + [UInt8](repeating: 0, count: 13) + [1], port: 1, scope: 2)
+    #expect(exportURI("a", at: linkLocal) == "nbd://[fe80::1%252]:1/a")
   }
 
   @Test func namesAndPathsAreEscaped() {
@@ -36,7 +38,7 @@ import Testing
   @Test func startupReportNamesEveryAddress() {
     let report = StartupReport(
       rows: [.init(name: "disk.img", sizeBytes: 10 << 30, isReadOnly: true)],
-      listeners: [.unix(path: "/run/x.sock"), .tcp(loopback4, port: 4711)])
+      listeners: [.unix(path: "/run/x.sock"), loopback4(4711)])
     #expect(
       report.text == """
         holdfast \(holdfastVersion)  1 export

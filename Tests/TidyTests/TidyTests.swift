@@ -22,8 +22,8 @@ import Testing
       "DequeModule", "Synchronization",
     ],
     "holdfast": [
-      "HoldfastServer", "SparseFile", "BlockBackend", "Syscalls", "EventLoops", "SystemPackage", "Logging",
-      "ArgumentParser", "TOMLKit", "Synchronization",
+      "HoldfastServer", "NBDServerCore", "SparseFile", "BlockBackend", "Syscalls", "EventLoops", "SystemPackage",
+      "Logging", "ArgumentParser", "TOMLKit", "Synchronization", "Glibc",
     ],
     "holdfast-bench-locks": ["RangeLocks", "Syscalls", "SystemPackage", "Glibc"],
   ]

@@ -1,17 +1,74 @@
-// Carries a plan out.
+// Carries a plan out: images, sockets, signals, and the end.
 
+import EventLoops
+import Glibc
+import HoldfastServer
 import Logging
+import NBDServerCore
 import SparseFile
+import Syscalls
+import SystemPackage
 
-func serve(_ plan: ServePlan, logger: Logger) throws(CommandFailure) {
-  var images: [ImageFile] = []
-  for export in plan.exports {
-    let image = try openImage(export.path, OpenOptions(export))
-    for warning in image.warnings { logger.warning("\(warning)", metadata: ["export": "\(export.name)"]) }
-    images.append(image)
+/// Serves until a signal ends the process.
+func serve(_ plan: ServePlan, logger: Logger) throws(CommandFailure) -> Never {
+  prepareProcess(plan, logger)
+
+  let cpus = onlineCPUCount()
+  let lanes = Lanes(workersAwakeMax: Server.workersAwakeMax(cpus: cpus))
+  let opened = try openExports(plan, lanes: lanes, logger: logger)
+  var limits = Limits()
+  limits.connectionsMax = plan.connectionsMax
+  let server = Server(exports: opened.exports, limits: limits, cpus: cpus, logger: logger)
+  do throws(CommandFailure) {
+    try endOnSignals(server, logger)
+    let listeners = try server.listen(plan)
+    let rows = opened.exports.map {
+      StartupReport.Row(
+        name: $0.name, sizeBytes: $0.image.backend.geometry.sizeBytes,
+        isReadOnly: $0.isReadOnly || !$0.image.backend.capabilities.contains(.writable))
+    }
+    try writeToStandardOutput(StartupReport(rows: rows, listeners: listeners).text)
+  } catch {
+    // Sockets that were made are removed; nothing has been served.
+    let failure = error
+    server.shutDown { _ in Holdfast.exit(with: failure) }
+    sleepForEver()
   }
-  let rows = zip(plan.exports, images).map {
-    StartupReport.Row(name: $0.name, sizeBytes: $1.geometry.sizeBytes, isReadOnly: $0.isReadOnly)
+  watchImages(Array(zip(opened.exports.map(\.name), opened.files)), logger: logger)
+  sleepForEver()
+}
+
+private func prepareProcess(_ plan: ServePlan, _ logger: Logger) {
+  do throws(Errno) {
+    try ignoreFatalIOSignals()
+    // Connections, and as much again for images, threads and the event loop.
+    let wanted = UInt64(plan.connectionsMax) * 2 + 1024
+    let soft = try DescriptorLimit.raise(to: wanted)
+    if soft < UInt64(plan.connectionsMax) + 64 {
+      logger.warning(
+        "only \(soft) descriptors are allowed for \(plan.connectionsMax) connections; raise the hard limit (ulimit -Hn)"
+      )
+    }
+  } catch {
+    logger.warning("cannot prepare the process: \(error)")
   }
-  try writeToStandardOutput(StartupReport(rows: rows, listeners: plan.listeners).text)
+}
+
+/// The first SIGTERM or SIGINT finishes what is in flight and syncs; the second ends the process at once.
+private func endOnSignals(_ server: Server, _ logger: Logger) throws(CommandFailure) {
+  do throws(Errno) {
+    for (number, name) in [(SIGTERM, "SIGTERM"), (SIGINT, "SIGINT")] {
+      try server.loop.onSignal(number) {
+        guard !server.isShuttingDown else {
+          logger.critical("\(name) again: ending before the last sync; acknowledged writes may be lost")
+          _exit(ExitStatus.ioError.rawValue)
+        }
+        logger.notice("\(name): stopping; send it again to stop at once")
+        server.shutDown { end in exit(end.failedSyncs.isEmpty ? 0 : ExitStatus.ioError.rawValue) }
+      }
+    }
+    try server.loop.onSignal(SIGHUP) { logger.notice("SIGHUP: the configuration is read only at start") }
+  } catch {
+    throw CommandFailure(.internalError, "cannot handle signals: \(reason(error))")
+  }
 }

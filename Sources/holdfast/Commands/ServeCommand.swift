@@ -70,9 +70,9 @@ struct ServeCommand: ParsableCommand {
 
   /// What the arguments, or the file they name, ask for.
   private func makePlan() throws(CommandFailure) -> ServePlan {
-    guard let config else { return try plan(resolve: hostAddresses(of:), directories: .ofThisProcess()) }
+    guard let config else { return try plan(resolve: SocketAddress.resolve, directories: .ofThisProcess()) }
     try refuseArgumentsBesideConfiguration()
-    return try readConfigurationFile(config, resolve: hostAddresses(of:), directories: .ofThisProcess())
+    return try readConfigurationFile(config, resolve: SocketAddress.resolve, directories: .ofThisProcess())
   }
 }
 

@@ -65,7 +65,7 @@ struct ConfigurationReader {
       }
     }
     if plan.listeners.isEmpty {
-      do throws(AddressMistake) { plan.listeners = try defaultListeners(directories) } catch {
+      do throws(AddressMistake) { try plan.listenByDefault(directories) } catch {
         server.mistake(server.line, "no \"listen\": \(error.clause)")
       }
     }

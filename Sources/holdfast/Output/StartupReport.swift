@@ -1,5 +1,7 @@
 // What `serve` prints when it is ready: each export with URIs that can be pasted.
 
+import Syscalls
+
 /// Printed once every image is open and every socket listens.
 struct StartupReport {
   struct Row: Equatable {
@@ -9,7 +11,7 @@ struct StartupReport {
   }
   var rows: [Row]
   /// As bound: with the ports that the kernel chose.
-  var listeners: [ListenAddress]
+  var listeners: [SocketAddress]
 
   var text: String {
     let count = rows.count == 1 ? "1 export" : "\(rows.count) exports"

@@ -25,17 +25,16 @@ struct RuntimeDirectories: Equatable, Sendable {
   }
 }
 
-/// A Unix socket and 127.0.0.1.
-/// - Throws: a clause that says what to pass instead.
-func defaultListeners(_ directories: RuntimeDirectories) throws(AddressMistake) -> [ListenAddress] {
-  guard let directory = directories.socketDirectory else {
-    throw AddressMistake(
-      clause:
-        "XDG_RUNTIME_DIR is not set, so there is no place for a socket; pass --unix PATH or --tcp 127.0.0.1:\(defaultPort)"
-    )
+extension ServePlan {
+  /// A Unix socket and 127.0.0.1.
+  /// - Throws: a clause that says what to pass instead.
+  mutating func listenByDefault(_ directories: RuntimeDirectories) throws(AddressMistake) {
+    guard let directory = directories.socketDirectory else {
+      throw AddressMistake(
+        clause: "XDG_RUNTIME_DIR is not set, so there is no place for a socket; "
+          + "pass --unix PATH or --tcp 127.0.0.1:\(defaultPort)")
+    }
+    socketDirectory = directory
+    listeners = [.unix(path: "\(directory)/nbd.sock"), .ipv4(bytes: [127, 0, 0, 1], port: defaultPort)]
   }
-  return [
-    .unix(path: "\(directory)/nbd.sock"),
-    .tcp(HostAddress(text: "127.0.0.1", isIPv6: false, isLoopback: true), port: defaultPort),
-  ]
 }

@@ -1,13 +1,7 @@
 // Where the server listens, in the three ways it is written: --unix and --tcp arguments, and URIs in a configuration.
 
 import Syscalls
-
-/// One listening socket.
-enum ListenAddress: Hashable, Sendable {
-  case unix(path: String)
-  /// `port` 0: the kernel chooses one.
-  case tcp(HostAddress, port: UInt16)
-}
+import SystemPackage
 
 /// Why something is not an address to listen on: a clause that names what was read and says what to write.
 struct AddressMistake: Error, Equatable {
@@ -17,8 +11,8 @@ struct AddressMistake: Error, Equatable {
 /// The port that IANA gave NBD.
 let defaultPort: UInt16 = 10809
 
-/// Host names to addresses; `hostAddresses(of:)`, or a table in tests.
-typealias HostResolver = (String) throws(HostNameError) -> [HostAddress]
+/// Host names to addresses, as `SocketAddress.resolve` does it; a table in tests.
+typealias HostResolver = (_ host: String, _ port: UInt16) throws(Errno) -> [SocketAddress]
 
 /// Reads addresses and keeps the rule that plain text does not leave the machine unasked.
 struct AddressReader {
@@ -29,9 +23,8 @@ struct AddressReader {
   var permission: String
 
   /// A path for a Unix socket.
-  func unix(_ path: String) throws(AddressMistake) -> ListenAddress {
-    // sockaddr_un holds 108 bytes with the final NUL.
-    let bytesMax = 107
+  func unix(_ path: String) throws(AddressMistake) -> SocketAddress {
+    let bytesMax = SocketAddress.unixPathBytesMax
     if path.isEmpty { throw AddressMistake(clause: "the socket path is empty") }
     if path.utf8.contains(0) { throw AddressMistake(clause: "a socket path cannot have NUL in it") }
     guard path.utf8.count <= bytesMax else {
@@ -42,7 +35,7 @@ struct AddressReader {
   }
 
   /// `HOST:PORT`, `HOST`, `[IPv6]:PORT`; every address that the host name stands for.
-  func tcp(_ text: String) throws(AddressMistake) -> [ListenAddress] {
+  func tcp(_ text: String) throws(AddressMistake) -> [SocketAddress] {
     let (host, portText) = try split(text)
     let port: UInt16
     if let portText {
@@ -53,23 +46,24 @@ struct AddressReader {
     } else {
       port = defaultPort
     }
-    let addresses: [HostAddress]
-    do throws(HostNameError) {
-      addresses = try resolve(host)
+    let addresses: [SocketAddress]
+    do throws(Errno) {
+      addresses = try resolve(host, port)
     } catch {
-      throw AddressMistake(clause: "the host \"\(host)\" has no address: \(error.text)")
+      let why = error == .noRouteToHost ? "" : ": \(reason(error))"
+      throw AddressMistake(clause: "the host \"\(host)\" has no address\(why)")
     }
-    if !allowsPlaintext, let open = addresses.first(where: { !$0.isLoopback }) {
-      let same = open.text == host ? "" : " (\(open.text))"
+    if !allowsPlaintext, let open = addresses.first(where: { !$0.isLocal }) {
+      let which = "\(open)" == text ? text : "\(text) (\(open))"
       throw AddressMistake(
-        clause: "\(host)\(same) can be reached from other machines and nothing encrypts the connection; "
+        clause: "\(which) can be reached from other machines and nothing encrypts the connection; "
           + "listen on 127.0.0.1, or say \(permission)")
     }
-    return addresses.map { .tcp($0, port: port) }
+    return addresses
   }
 
   /// `nbd://HOST[:PORT]` or `nbd+unix:///?socket=PATH`.
-  func uri(_ text: String) throws(AddressMistake) -> [ListenAddress] {
+  func uri(_ text: String) throws(AddressMistake) -> [SocketAddress] {
     if let rest = text.suffix(behind: "nbd+unix://") {
       guard let path = rest.suffix(behind: "/?socket=") ?? rest.suffix(behind: "?socket=") else {
         let guess = rest.hasPrefix("/") && !rest.contains("?") && rest.count > 1 ? rest : "/run/holdfast/nbd.sock"

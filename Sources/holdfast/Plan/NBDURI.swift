@@ -3,24 +3,25 @@
 import Syscalls
 
 /// The URI of an export at `address`, with every byte escaped that a shell or URI parser could take for its own.
-func exportURI(_ name: String, at address: ListenAddress) -> String {
+func exportURI(_ name: String, at address: SocketAddress) -> String {
   let escaped = percentEncoded(name)
-  switch address {
+  switch address.reachable {
   case .unix(let path): return "nbd+unix:///\(escaped)?socket=\(percentEncoded(path))"
-  case .tcp(let host, let port): return "nbd://\(authority(host, port))/\(escaped)"
+  // RFC 6874: the % in front of a zone is escaped.
+  case .ipv4, .ipv6: return "nbd://\(percentEncoded("\(address.reachable)", keeping: "[]:"))/\(escaped)"
   }
 }
 
-/// The host as clients on this machine reach it: an unspecified address is no destination.
-private func authority(_ host: HostAddress, _ port: UInt16) -> String {
-  let reachable =
-    switch host.text {
-    case "0.0.0.0": "127.0.0.1"
-    case "::": "::1"
-    default: host.text
+extension SocketAddress {
+  /// As clients on this machine reach it: an unspecified address is no destination.
+  fileprivate var reachable: SocketAddress {
+    switch self {
+    case .ipv4([0, 0, 0, 0], let port): .ipv4(bytes: [127, 0, 0, 1], port: port)
+    case .ipv6(let bytes, let port, let scope) where bytes.allSatisfy { $0 == 0 }:
+      .ipv6(bytes: bytes.dropLast() + [1], port: port, scope: scope)
+    case .ipv4, .ipv6, .unix: self
     }
-  // RFC 6874: the % in front of a zone is escaped.
-  return host.isIPv6 ? "[\(percentEncoded(reachable, keeping: ":"))]:\(port)" : "\(reachable):\(port)"
+  }
 }
 
 /// Unreserved characters and `kept` as they are, the other bytes as %XX. A slash is legal in paths and queries.

@@ -1,11 +1,18 @@
 // The arguments of `serve` to a plan. Pure: the environment and host names are handed in, no file is touched.
 
+import Syscalls
+
 extension ServeCommand {
   func plan(resolve: @escaping HostResolver, directories: RuntimeDirectories) throws(CommandFailure) -> ServePlan {
     var plan = ServePlan()
     plan.exports = try exports()
     if images.count == 1 { plan.defaultExport = fileName(images[0]) }
-    plan.listeners = try listeners(resolve, directories)
+    plan.listeners = try listeners(resolve)
+    if plan.listeners.isEmpty {
+      do throws(AddressMistake) { try plan.listenByDefault(directories) } catch {
+        throw CommandFailure(.usage, error.clause)
+      }
+    }
     if let socketMode {
       guard let mode = SocketMode(parsing: socketMode) else {
         throw CommandFailure(.usage, "--socket-mode: \(SocketMode.mistake(socketMode))")
@@ -78,12 +85,10 @@ extension ServeCommand {
     return (name, path)
   }
 
-  private func listeners(
-    _ resolve: @escaping HostResolver, _ directories: RuntimeDirectories
-  ) throws(CommandFailure) -> [ListenAddress] {
+  private func listeners(_ resolve: @escaping HostResolver) throws(CommandFailure) -> [SocketAddress] {
     let reader = AddressReader(
       resolve: resolve, allowsPlaintext: allowPlaintext, permission: "--allow-plaintext")
-    var result: [ListenAddress] = []
+    var result: [SocketAddress] = []
     for path in unix {
       do throws(AddressMistake) { result.append(try reader.unix(path)) } catch {
         throw CommandFailure(.usage, "--unix: \(error.clause)")
@@ -92,11 +97,6 @@ extension ServeCommand {
     for text in tcp {
       do throws(AddressMistake) { result.append(contentsOf: try reader.tcp(text)) } catch {
         throw CommandFailure(.usage, "--tcp: \(error.clause)")
-      }
-    }
-    if result.isEmpty {
-      do throws(AddressMistake) { result = try defaultListeners(directories) } catch {
-        throw CommandFailure(.usage, error.clause)
       }
     }
     if let twice = firstDuplicate(result) {
@@ -112,20 +112,7 @@ func fileName(_ path: String) -> String {
 }
 
 /// An address that stands twice in `addresses`. Port 0 is another port each time.
-func firstDuplicate(_ addresses: [ListenAddress]) -> ListenAddress? {
-  var seen: Set<ListenAddress> = []
-  return addresses.first { address in
-    if case .tcp(_, port: 0) = address { return false }
-    return !seen.insert(address).inserted
-  }
-}
-
-extension ListenAddress: CustomStringConvertible {
-  /// As the operator writes it.
-  var description: String {
-    switch self {
-    case .unix(let path): path
-    case .tcp(let host, let port): host.isIPv6 ? "[\(host.text)]:\(port)" : "\(host.text):\(port)"
-    }
-  }
+func firstDuplicate(_ addresses: [SocketAddress]) -> SocketAddress? {
+  var seen: Set<SocketAddress> = []
+  return addresses.first { $0.port != 0 && !seen.insert($0).inserted }
 }

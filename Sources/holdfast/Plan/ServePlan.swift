@@ -1,9 +1,13 @@
 // What `serve` is going to do: one pure value, made from the command line or from a configuration, complete before an
 // image or a socket is opened.
 
+import Syscalls
+
 /// Everything the server needs to know.
 struct ServePlan: Equatable, Sendable {
-  var listeners: [ListenAddress] = []
+  var listeners: [SocketAddress] = []
+  /// Made before listening when it is not there: the directory of the default socket.
+  var socketDirectory: String?
   var exports: [ExportPlan] = []
   /// The name of the export that an empty name stands for.
   var defaultExport: String?

@@ -1,0 +1,65 @@
+// Opens the sockets of a plan.
+
+import EventLoops
+import HoldfastServer
+import Syscalls
+import SystemPackage
+
+extension Server {
+  /// Listens everywhere that `plan` says.
+  /// - Returns: the addresses as bound, with the ports that the kernel chose.
+  func listen(_ plan: ServePlan) throws(CommandFailure) -> [SocketAddress] {
+    if let directory = plan.socketDirectory {
+      do throws(Errno) {
+        // The socket has permissions of its own.
+        try makeDirectory(directory, mode: 0o755)
+      } catch {
+        throw CommandFailure(
+          error == .permissionDenied ? .noPermission : .cannotCreate,
+          "cannot make the directory \(directory): \(reason(error)); pass --unix PATH to listen elsewhere")
+      }
+    }
+    var bound: [SocketAddress] = []
+    for address in plan.listeners {
+      if case .unix(let path) = address {
+        do throws(UnixSocketError) { try listen(unixPath: path, mode: UInt32(plan.socketMode.bits)) } catch {
+          throw CommandFailure(ExitStatus(error.reason), "\(error); \(advice(error.reason))")
+        }
+        bound.append(address)
+      } else {
+        do throws(Errno) { bound.append(try listen(tcp: address)) } catch {
+          throw CommandFailure(
+            ExitStatus(listening: error),
+            "cannot listen on \(address): \(reason(error)); stop what listens there, or choose another address")
+        }
+      }
+    }
+    return bound
+  }
+
+  private func advice(_ reason: UnixSocketError.Reason) -> String {
+    switch reason {
+    case .inUse, .directoryIsLocked: "stop it, or listen on another path"
+    case .notASocket: "remove the file, or listen on another path"
+    case .failed: "listen on another path"
+    }
+  }
+}
+
+extension ExitStatus {
+  init(_ reason: UnixSocketError.Reason) {
+    switch reason {
+    case .inUse, .directoryIsLocked: self = .unavailable
+    case .notASocket: self = .cannotCreate
+    case .failed(_, let errno): self.init(listening: errno)
+    }
+  }
+
+  init(listening errno: Errno) {
+    switch errno {
+    case .addressInUse, .addressNotAvailable: self = .unavailable
+    case .permissionDenied, .notPermitted: self = .noPermission
+    default: self = .cannotCreate
+    }
+  }
+}
