@@ -61,7 +61,7 @@ extension Integration {
 
     @Test func aThousandIdleConnectionsCostNoThread() throws {
       raiseDescriptorLimit()
-      try withDaemon(["--max-connections", "1100"]) { daemon, _, _ in
+      try withDaemon { daemon, _, _ in
         try fill(try daemon.client())
         let socket = daemon.socket
         let beforeResident = daemon.residentBytes
