@@ -38,7 +38,8 @@ import Testing
   @Test func openedGateLetsAllGo() {
     let gate = GateBackend(MemoryBackend(sizeBytes: 8192))
     gate.close(.sync, .write)
-    for _ in 0..<3 { DispatchQueue.global().async { try? gate.sync() } }
+    // Serial queues have threads of their own; the global one has too few for callers that block.
+    for number in 0..<3 { DispatchQueue(label: "caller \(number)").async { try? gate.sync() } }
     #expect(gate.waitUntilHeld(.sync, count: 3))
     gate.open()
     #expect(gate.waitUntilFinished(.sync, count: 3))
