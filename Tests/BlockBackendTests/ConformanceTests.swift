@@ -1,3 +1,5 @@
+// The backends that live in memory, against the list of what every backend has to do.
+
 import BlockBackend
 import SystemPackage
 import TestBackends

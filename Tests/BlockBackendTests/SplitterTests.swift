@@ -1,3 +1,5 @@
+// The splitter of requests: each byte once, with short counts, EINTR and EAGAIN at will.
+
 import BlockBackend
 import SystemPackage
 import TestBackends

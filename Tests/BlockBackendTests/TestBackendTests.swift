@@ -1,3 +1,5 @@
+// The backends that other tests rely on.
+
 import BlockBackend
 import Dispatch
 import Synchronization

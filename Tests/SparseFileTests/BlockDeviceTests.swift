@@ -1,3 +1,5 @@
+// Block devices, on loop devices.
+
 import BlockBackend
 import Foundation
 import SparseFile

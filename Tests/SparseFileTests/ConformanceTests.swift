@@ -1,3 +1,5 @@
+// Images on every kind of place, against the list of what every backend has to do.
+
 import BlockBackend
 import SparseFile
 import SystemPackage

@@ -1,3 +1,5 @@
+// Reading, writing and syncing with forced short counts, EINTR, EAGAIN and errors.
+
 import BlockBackend
 import Foundation
 import SparseFile

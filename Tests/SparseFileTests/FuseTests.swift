@@ -1,3 +1,5 @@
+// A file on FUSE.
+
 import BlockBackend
 import Foundation
 import SparseFile

@@ -1,3 +1,5 @@
+// WRITE_ZEROES and TRIM: every rung of the ladder, by forcing the refusal of those above it.
+
 import BlockBackend
 import SparseFile
 import Syscalls

@@ -1,3 +1,5 @@
+// Holes and data, and what is made of senseless answers.
+
 import BlockBackend
 import SparseFile
 import SystemPackage

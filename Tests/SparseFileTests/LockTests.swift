@@ -1,3 +1,5 @@
+// Image locks, against locks taken by hand and against QEMU.
+
 import BlockBackend
 import Foundation
 import SparseFile

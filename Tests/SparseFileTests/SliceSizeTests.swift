@@ -1,3 +1,5 @@
+// How long zeroing is cut.
+
 import Testing
 
 @testable import SparseFile

@@ -1,3 +1,5 @@
+// File calls: what they return, and that errors come as they are.
+
 import Foundation
 import Syscalls
 import SystemPackage
