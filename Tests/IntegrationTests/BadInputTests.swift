@@ -12,7 +12,8 @@ private func mutated(_ messages: [[UInt8]], _ random: inout Random) -> [UInt8] {
   var messages = messages
   if random.next() % 4 == 0 { messages.shuffle(using: &random) }
   if random.next() % 8 == 0 { messages.append(messages.randomElement(using: &random)!) }
-  var bytes = Array(messages.joined())
+  var bytes: [UInt8] = []
+  for message in messages { bytes += message }
   for _ in 0..<(1 + random.next() % 4) {
     guard !bytes.isEmpty else { break }
     let at = Int(random.next() % UInt64(bytes.count))
@@ -51,7 +52,7 @@ private func handshake(_ random: inout Random) -> [[UInt8]] {
 private func requests(_ random: inout Random) -> [[UInt8]] {
   (0..<12).map { index in
     let type = UInt16(random.next() % 9)
-    let length = type == Cmd.disconnect || type == Cmd.flush ? 0 : UInt32(random.next() % 20_000)
+    let length = type == Cmd.disconnect || type == Cmd.flush ? 0 : UInt32(random.next() % 8000)
     let flags: UInt16 = random.next() % 3 == 0 ? 1 << UInt16(random.next() % 5) : 0
     let header = requestBytes(
       type, flags: flags, cookie: UInt64(index), offset: random.next() % (64 << 20), length: length)
@@ -81,7 +82,7 @@ private func withstand(seed: UInt64, count: Int, _ make: @escaping @Sendable (in
     let socket = daemon.socket
     let isOver = Atomic<Int>(0)
     let served = Atomic<Int>(0)
-    try onThreads(3) { thread in
+    let abuseAll: @Sendable (Int) throws -> Void = { thread in
       if thread == 2 {
         while isOver.load(ordering: .relaxed) < 2 {
           guard try good.read(UInt64(served.load(ordering: .relaxed)) % 1024 << 16, 4096).isSuccess else {
@@ -99,6 +100,11 @@ private func withstand(seed: UInt64, count: Int, _ make: @escaping @Sendable (in
           throw HarnessError("seed \(seed), connection \(index): \(error)")
         }
       }
+    }
+    do { try onThreads(3, abuseAll) } catch {
+      usleep(100_000)
+      let state = daemon.child.status()?.description ?? "still running"
+      throw HarnessError("\(error); the daemon: \(state)\n\(daemon.log.suffix(2000))")
     }
     #expect(daemon.child.status() == nil, "the server is alive")
     #expect(served.load(ordering: .relaxed) > 100)

@@ -28,7 +28,6 @@ extension Integration {
         #expect(nbd_can_cache(nbd.handle) == 1)
         #expect(nbd_can_df(nbd.handle) == 1)
         #expect(nbd_can_multi_conn(nbd.handle) == 1)
-        #expect(nbd_is_rotational(nbd.handle) == 0)
         #expect(nbd_get_structured_replies_negotiated(nbd.handle) == 1)
         #expect(nbd_can_meta_context(nbd.handle, "base:allocation") == 1)
         #expect(nbd_get_block_size(nbd.handle, LIBNBD_SIZE_MINIMUM) == 1)
