@@ -111,7 +111,7 @@ package final class Image: Sendable {
       }
       #endif
     }
-    for job in cancelled { job.take().drop() }
+    for job in cancelled { job.take().cancel() }
     for job in runnable { schedule(job) }
   }
 

@@ -169,6 +169,12 @@ struct Job: ~Copyable, Sendable {
     end(reply)
   }
 
+  /// Its place among the waiters was taken back, so there is no lock to give up.
+  consuming func cancel() {
+    token = nil
+    drop()
+  }
+
   /// Nobody wants the answer: the request was cancelled before it began, or ends now.
   consuming func drop() {
     unlock()
