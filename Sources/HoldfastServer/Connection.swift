@@ -39,6 +39,7 @@ final class Connection: Sendable {
 
   private let handshakeIsOver = Atomic<Bool>(false)
   private let alive = Atomic<Bool>(true)
+  private let full = Atomic<Bool>(false)
 
   init(id: ConnectionID, server: Server, logger: Logger) {
     self.id = id
@@ -157,7 +158,17 @@ final class Connection: Sendable {
   // MARK: Requests off the fast path
 
   /// A request leaves the worker.
-  func begin() -> UInt64 { replies.withLock { $0.begin() } }
+  func begin() -> UInt64 {
+    replies.withLock { replies in
+      let id = replies.begin()
+      full.store(replies.inFlightCount >= server.limits.requestsInFlightMax, ordering: .relaxed)
+      return id
+    }
+  }
+
+  /// As many requests are in flight as one connection may have: no further one is taken. A hint for the lease holder; the
+  /// pause that follows looks again.
+  var isFull: Bool { full.load(ordering: .relaxed) }
 
   func setToken(_ token: LockToken, of id: UInt64) { replies.withLock { $0.setToken(token, of: id) } }
 
@@ -166,6 +177,7 @@ final class Connection: Sendable {
     let outgoing = Handoff(reply)
     let (refund, mustSend) = replies.withLock { replies in
       replies.end(id)
+      full.store(false, ordering: .relaxed)
       return replies.append(outgoing.take())
     }
     release(refund)
@@ -176,7 +188,10 @@ final class Connection: Sendable {
 
   /// It ends without one.
   func end(_ id: UInt64, chargedBytes: Int) {
-    replies.withLock { $0.end(id) }
+    replies.withLock { replies in
+      replies.end(id)
+      full.store(false, ordering: .relaxed)
+    }
     release(chargedBytes)
     wake()
     closeIfDone()

@@ -143,6 +143,7 @@ extension Connection {
         let admitted = transmission.admit(request, payload: input.extracting(payload), &batch)
         guard admitted else { return .pause }
         start += consumed
+        if isFull { return .pause }
       case .largeWrite(let request):
         start += consumed
         receiver.beginPayload(of: request)
@@ -151,6 +152,7 @@ extension Connection {
         guard let transmission else { preconditionFailure("requests follow the handshake") }
         transmission.admit(request, largePayload: receiver.takePayload(), &batch)
         server.payloadEnded(of: self)
+        if isFull { return .pause }
       case .refused(let refusal):
         start += consumed
         guard let transmission else { preconditionFailure("requests follow the handshake") }
@@ -207,11 +209,12 @@ extension Connection {
     return owesLittle
   }
 
+  /// Sends the replies to options, which may be longer than the batch has room for.
   @discardableResult
   private func flushNegotiation(_ batch: inout ReplyBatch) -> Bool {
-    var owesLittle = true
-    if !batch.hasRoom(batch.negotiation.count) { owesLittle = flush(&batch) }
-    batch.appendNegotiation()
-    return owesLittle
+    guard !batch.negotiation.isEmpty else { return true }
+    flush(&batch)
+    let replies = exchange(&batch.negotiation, with: [])
+    return send(batch: replies.rawBytes)
   }
 }

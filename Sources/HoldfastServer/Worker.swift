@@ -86,13 +86,4 @@ struct ReplyBatch: ~Copyable {
     let bytes = encoder.encodeRefusal(refusal, into: &all, at: start)
     count = start + bytes
   }
-
-  /// Moves the replies to options behind the other replies.
-  /// - Precondition: there is room for them.
-  mutating func appendNegotiation() {
-    let replies = exchange(&negotiation, with: [])
-    var room = room(at: 0, bytes: replies.count)
-    room.copy(replies.rawBytes)
-    count += replies.count
-  }
 }
