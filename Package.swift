@@ -75,6 +75,7 @@ let package = Package(
 
     // Judges the history of a workload; pure, for tests.
     support("Oracle"),
+    tests("OracleTests", ["Oracle"]),
     tests("RangeLocksTests", ["RangeLocks", "Oracle"]),
     tests("NBDProtocolTests", ["NBDProtocol"]),
     tests(
