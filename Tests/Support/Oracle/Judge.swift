@@ -27,15 +27,40 @@ extension History {
   }
 }
 
+extension Operation {
+  /// Changes all of its blocks, and at one moment.
+  var isCertainChange: Bool {
+    guard succeeded, completed != nil else { return false }
+    switch kind {
+    case .write, .writeZeroes: return true
+    case .read, .trim: return false
+    }
+  }
+
+  fileprivate var mayZero: Bool {
+    switch kind {
+    case .trim, .writeZeroes: true
+    case .read, .write: false
+    }
+  }
+}
+
 struct Judge {
   /// In order of invocation; everything else speaks of indices in here.
   let operations: [Operation]
   private(set) var order: Precedence
   private var indexOfID: [UInt64: Int] = [:]
-  /// Of all answered requests up to an index: the latest completion. Ends a look into the past.
-  private var completedMax: [UInt64] = []
-  private var unanswered: [Int] = []
+  /// WRITE and WRITE_ZEROES that certainly took effect, as a whole.
+  private let changes: Timeline
+  /// Of those, the WRITEs.
+  private let writes: Timeline
+  /// Whatever may have zeroed a block.
+  private let zeroers: Timeline
+  private let isCertain: [Bool]
+  private let blocksOf: [Range<Int>]
   private var open: [Claim] = []
+  /// How much has been learned.
+  private var lessons = 0
 
   /// Something a READ found, about another request, that is not settled yet.
   private enum Claim {
@@ -45,23 +70,19 @@ struct Judge {
     case zero(write: Int, blocks: Range<Int>, reader: Int)
   }
 
-  private enum Outcome {
-    case settled
-    case learned
-    case unchanged
-  }
-
   init(_ unordered: [Operation]) throws(Violation) {
     operations = unordered.sorted { $0.invoked < $1.invoked }
     order = Precedence(
       invoked: operations.map(\.invoked), completed: operations.map { $0.completed ?? .max })
-    completedMax.reserveCapacity(operations.count)
+    isCertain = operations.map(\.isCertainChange)
+    blocksOf = operations.map(\.blocks)
+    changes = Timeline(operations) { $0.isCertainChange }
+    writes = Timeline(operations) { $0.isCertainChange && $0.kind == .write }
+    zeroers = Timeline(operations) { $0.mayZero }
     for (index, operation) in operations.enumerated() {
       precondition(operation.id != 0, "ids are not zero")
       precondition(indexOfID.updateValue(index, forKey: operation.id) == nil, "ids are unique")
       precondition(!operation.blocks.isEmpty, "a request has a block at least")
-      completedMax.append(max(completedMax.last ?? 0, operation.completed ?? 0))
-      if operation.completed == nil { unanswered.append(index) }
     }
   }
 
@@ -71,19 +92,11 @@ struct Judge {
       settled.advance(to: operations[reader].invoked)
       try collect(reader, settled)
     }
-    var isMoving = true
-    while isMoving {
-      isMoving = false
+    var lessonsBefore = -1
+    while lessons != lessonsBefore {
+      lessonsBefore = lessons
       var rest: [Claim] = []
-      for claim in open {
-        switch try weigh(claim) {
-        case .settled: isMoving = true
-        case .learned:
-          isMoving = true
-          rest.append(claim)
-        case .unchanged: rest.append(claim)
-        }
-      }
+      for claim in open where try !isSettled(claim) { rest.append(claim) }
       open = rest
     }
   }
@@ -92,20 +105,11 @@ struct Judge {
     operations[index].kind == .read && operations[index].succeeded && operations[index].completed != nil
   }
 
-  /// Changes all of its blocks, and at one moment.
-  private func isCertainChange(_ index: Int) -> Bool {
-    let operation = operations[index]
-    guard operation.succeeded, operation.completed != nil else { return false }
-    switch operation.kind {
-    case .write, .writeZeroes: return true
-    case .read, .trim: return false
-    }
-  }
-
   // MARK: - What a READ claims
 
   private mutating func collect(_ reader: Int, _ settled: SettledBlocks) throws(Violation) {
     let read = operations[reader]
+    let end = read.completed ?? .max
     var next = read.blocks.lowerBound
     var pairs: Set<Int> = []
     for run in read.seen {
@@ -118,9 +122,9 @@ struct Judge {
         try collectZero(reader, run.blocks, since: settled.since(run.blocks))
       case .written(let id):
         let source = try checkedSource(id, of: run, reader)
-        if isCertainChange(source) { _ = try learn(source, before: reader, reader, [source]) }
-        for other in others(overlapping: run.blocks, from: operations[source].invoked, reader: reader)
-        where other != source && isCertainChange(other) && pairs.insert(source * operations.count + other).inserted {
+        if isCertain[source] { try learn(source, before: reader, reader, [source]) }
+        for other in changes.requests(on: run.blocks, from: operations[source].invoked, to: end)
+        where other != source && pairs.insert(source * operations.count + other).inserted {
           try consider(.found(source: source, other: other, reader: reader))
         }
       }
@@ -129,9 +133,8 @@ struct Judge {
   }
 
   private mutating func collectZero(_ reader: Int, _ blocks: Range<Int>, since: UInt64) throws(Violation) {
-    for write in others(overlapping: blocks, from: since, reader: reader)
-    where operations[write].kind == .write && isCertainChange(write) {
-      let common = operations[write].blocks.clamped(to: blocks)
+    for write in writes.requests(on: blocks, from: since, to: operations[reader].completed ?? .max) {
+      let common = blocksOf[write].clamped(to: blocks)
       try consider(.zero(write: write, blocks: common, reader: reader))
     }
   }
@@ -150,102 +153,77 @@ struct Judge {
     return source
   }
 
-  /// Requests that overlap `blocks`, were sent before the READ ended, and had not ended at event `from`.
-  private func others(overlapping blocks: Range<Int>, from: UInt64, reader: Int) -> [Int] {
-    let end = operations[reader].completed ?? .max
-    var found: [Int] = []
-    var index = reader + 1
-    while index < operations.count, operations[index].invoked < end {
-      if operations[index].completed != nil, operations[index].blocks.overlaps(blocks) { found.append(index) }
-      index += 1
-    }
-    index = reader - 1
-    while index >= 0, completedMax[index] > from {
-      if let completed = operations[index].completed, completed > from, operations[index].blocks.overlaps(blocks) {
-        found.append(index)
-      }
-      index -= 1
-    }
-    for index in unanswered where operations[index].invoked < end && operations[index].blocks.overlaps(blocks) {
-      found.append(index)
-    }
-    return found
-  }
-
   // MARK: - What follows
 
   private mutating func consider(_ claim: Claim) throws(Violation) {
-    switch try weigh(claim) {
-    case .settled: break
-    case .learned, .unchanged: open.append(claim)
-    }
+    if try !isSettled(claim) { open.append(claim) }
   }
 
-  private mutating func weigh(_ claim: Claim) throws(Violation) -> Outcome {
+  /// Learns what follows from the claim now. True if nothing more can follow later.
+  private mutating func isSettled(_ claim: Claim) throws(Violation) -> Bool {
     switch claim {
     case .found(let source, let other, let reader):
-      guard isCertainChange(source) else { return try weighUncertain(source, other, reader) }
-      if order.isKnown(other, before: source) || order.isKnown(reader, before: other) { return .settled }
+      guard isCertain[source] else { return try isUncertainSettled(source, other, reader) }
+      if order.isKnown(other, before: source) || order.isKnown(reader, before: other) { return true }
       if order.isKnown(source, before: other) {
-        _ = try learn(reader, before: other, reader, [source, other])
-        return .settled
+        try learn(reader, before: other, reader, [source, other])
+        return true
       }
       if order.isKnown(other, before: reader) {
-        _ = try learn(other, before: source, reader, [source, other])
-        return .settled
+        try learn(other, before: source, reader, [source, other])
+        return true
       }
-      return .unchanged
+      return false
     case .zero(let write, let blocks, let reader):
-      if order.isKnown(reader, before: write) { return .settled }
-      guard order.isKnown(write, before: reader) else { return .unchanged }
-      return try weighZero(write, blocks, reader)
+      if order.isKnown(reader, before: write) { return true }
+      guard order.isKnown(write, before: reader) else { return false }
+      return try isZeroSettled(write, blocks, reader)
     }
   }
 
   /// The source failed or was not answered: its blocks changed at moments of their own, the last before its reply.
-  private func weighUncertain(_ source: Int, _ other: Int, _ reader: Int) throws(Violation) -> Outcome {
-    if order.isKnown(reader, before: other) { return .settled }
-    guard order.isKnown(other, before: reader) else { return .unchanged }
+  private func isUncertainSettled(_ source: Int, _ other: Int, _ reader: Int) throws(Violation) -> Bool {
+    if order.isKnown(reader, before: other) { return true }
+    guard order.isKnown(other, before: reader) else { return false }
     if order.latest[source] < order.earliest[other] {
       throw violation(
         reader, "found WRITE \(operations[source].id), which a later change had replaced", [source, other])
     }
-    return .settled
+    return true
   }
 
   /// `write` came before the READ, which found zeroes: in each block, something that zeroes came between.
-  private mutating func weighZero(_ write: Int, _ blocks: Range<Int>, _ reader: Int) throws(Violation) -> Outcome {
-    let between = others(overlapping: blocks, from: operations[write].invoked, reader: reader)
-      .filter { mayZero($0, after: write, before: reader) }
+  private mutating func isZeroSettled(_ write: Int, _ blocks: Range<Int>, _ reader: Int) throws(Violation) -> Bool {
+    var between: [Int] = []
     var edges = [blocks.lowerBound, blocks.upperBound]
-    for zeroer in between {
-      let common = operations[zeroer].blocks.clamped(to: blocks)
+    let end = operations[reader].completed ?? .max
+    for zeroer in zeroers.requests(on: blocks, from: operations[write].invoked, to: end)
+    where mayZero(zeroer, after: write, before: reader) {
+      let common = blocksOf[zeroer].clamped(to: blocks)
+      if common == blocks, isBetweenForGood(zeroer, after: write, before: reader) { return true }
+      between.append(zeroer)
       edges += [common.lowerBound, common.upperBound]
     }
     edges.sort()
-    var outcome = Outcome.settled
+    var isSettled = true
     for (start, end) in zip(edges, edges.dropFirst()) where start < end {
-      let able = between.filter { operations[$0].blocks.contains(start) }
+      let able = between.filter { blocksOf[$0].contains(start) }
       guard let only = able.first else {
         throw violation(reader, "found zeroes in \(start..<end), which nothing zeroed after it was written", [write])
       }
       if able.contains(where: { isBetweenForGood($0, after: write, before: reader) }) { continue }
-      if able.count > 1 {
-        if outcome == .settled { outcome = .unchanged }
-      } else if isCertainChange(only) {
-        if try learn(write, before: only, reader, [write, only]) { outcome = .learned }
-        if try learn(only, before: reader, reader, [write, only]) { outcome = .learned }
+      if able.count > 1 || !isCertain[only] {
+        isSettled = false
+      } else {
+        try learn(write, before: only, reader, [write, only])
+        try learn(only, before: reader, reader, [write, only])
       }
     }
-    return outcome
+    return isSettled
   }
 
   private func mayZero(_ index: Int, after write: Int, before reader: Int) -> Bool {
-    switch operations[index].kind {
-    case .read, .write: return false
-    case .trim, .writeZeroes: break
-    }
-    if isCertainChange(index) {
+    if isCertain[index] {
       return !order.isKnown(index, before: write) && !order.isKnown(reader, before: index)
     }
     return order.latest[index] > order.earliest[write] && order.earliest[index] < order.latest[reader]
@@ -256,13 +234,12 @@ struct Judge {
     order.isKnown(write, before: index) && order.isKnown(index, before: reader)
   }
 
-  /// True if it is news.
   private mutating func learn(
     _ one: Int, before other: Int, _ reader: Int, _ involved: [Int]
-  ) throws(Violation) -> Bool {
+  ) throws(Violation) {
     switch order.learn(one, before: other) {
-    case .new: return true
-    case .old: return false
+    case .new: lessons += 1
+    case .old: break
     case .impossible:
       let order = "\(name(one)) must come before \(name(other)), and cannot"
       throw violation(reader, "found blocks from before and from after: \(order)", involved)

@@ -10,10 +10,7 @@ struct SettledBlocks {
   private var invoked: [UInt64]
 
   init(_ operations: [Operation]) {
-    changes =
-      operations
-      .filter { ($0.kind == .write || $0.kind == .writeZeroes) && $0.succeeded && $0.completed != nil }
-      .sorted { ($0.completed ?? .max) < ($1.completed ?? .max) }
+    changes = operations.filter(\.isCertainChange).sorted { ($0.completed ?? .max) < ($1.completed ?? .max) }
     let blocks = operations.map(\.blocks.upperBound).max() ?? 0
     invoked = Array(repeating: 0, count: blocks / Self.stretchBlocks + 1)
   }
