@@ -77,10 +77,6 @@ test-packages:
 guest-packages:
 	@$(call install,$(GUEST_PACKAGES))
 
-test-guest: release ## a Linux guest under QEMU mounts an export with its own nbd.ko
-	@$(call install,$(GUEST_PACKAGES))
-	scripts/test-guest
-
 test-guest: guest-packages release ## a Linux guest whose own nbd.ko uses an export
 	@scripts/test-guest
 
