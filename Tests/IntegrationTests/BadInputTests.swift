@@ -140,6 +140,25 @@ extension Integration {
       }
     }
 
+    /// A connection that dies while its requests wait for each other's locks: the waiting ones are cancelled, once.
+    @Test func waitersOfADeadConnectionAreForgotten() throws {
+      try withDaemon { daemon, _, _ in
+        let good = try daemon.client()
+        for round in 0..<100 as Range<UInt64> {
+          let client = try daemon.client()
+          var bytes: [UInt8] = []
+          for index in 0..<20 as Range<UInt64> {
+            let length: UInt32 = 1 << 20
+            bytes += requestBytes(index % 2 == 0 ? Cmd.writeZeroes : Cmd.read, cookie: index, offset: 0, length: length)
+          }
+          try client.socket.send(bytes + requestBytes(Cmd.read, cookie: 99, offset: 0, length: 1, magic: 0xbad_cafe))
+          _ = try client.socket.receiveUntilEnd()
+          #expect(try good.write(round * 4096, filled(1, 4096)).isSuccess)
+        }
+        #expect(daemon.child.status() == nil)
+      }
+    }
+
     @Test func aClientThatNeverReadsCostsAtMost96MiB() throws {
       try withDaemon { daemon, _, _ in
         let good = try daemon.client()
@@ -187,6 +206,7 @@ extension Integration {
       try withDaemon(tcp: true) { daemon, _, _ in
         let port = try daemon.port()
         let good = try daemon.client()
+        #expect(try good.write(0, filled(1, 16 << 20)).isSuccess)
         let descriptors = daemon.descriptorCount
         for round in 0..<200 {
           let client = RawClient(try round % 2 == 0 ? RawSocket(unix: daemon.socket) : RawSocket(loopback: port))

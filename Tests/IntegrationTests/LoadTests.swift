@@ -67,12 +67,12 @@ extension Integration {
         let beforeResident = daemon.residentBytes
         let idle = try (0..<1000).map { _ in try daemon.client() }
         #expect(daemon.residentBytes < beforeResident + (32 << 20))
+        // Workers that shook hands a moment ago may still be there.
+        #expect(eventually(seconds: 30) { daemon.threadCount <= 12 }, "\(daemon.threadCount) threads")
         try onThreads(17) { index in
           let client = try RawClient.connect(unix: socket)
           _ = try randomReads(client, depth: 4, seed: UInt64(index)) { $0 >= 500 }
         }
-        // Workers that were busy a moment ago may still be there; a thousand of them may not.
-        #expect(daemon.threadCount <= 40, "\(daemon.threadCount) threads")
         for index in stride(from: 0, to: 1000, by: 99) { #expect(try idle[index].read(0, 4096).isSuccess) }
       }
     }

@@ -62,7 +62,7 @@ import Testing
       #expect(try client.write(0, filled(1, 512)).isSuccess)
       let other = try scratch.makeImage("other.img", sizeBytes: 64 << 20)
       #expect(rename(other, image) == 0)
-      #expect(eventually(seconds: 25) { daemon.log.contains("replaced") }, "\(daemon.log)")
+      #expect(eventually(seconds: 25) { daemon.log.contains("names another file") }, "\(daemon.log)")
       try expectSame(client.read(0, 512).data, filled(1, 512))
     }
   }

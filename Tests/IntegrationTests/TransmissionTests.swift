@@ -182,13 +182,18 @@ extension Integration {
       try withDaemon(tcp: true) { daemon, _, _ in
         let client = RawClient(tcp ? try RawSocket(loopback: try daemon.port()) : try RawSocket(unix: daemon.socket))
         try client.enter()
+        #expect(try client.write(0, filled(0x1c, 16 << 20)).isSuccess)
         for index in 0..<64 as Range<UInt64> {
           try client.submit(Cmd.read, offset: index << 18, length: 256 << 10, cookie: index)
         }
         try client.submit(Cmd.flush, cookie: 64)
         client.socket.shutdownWrite()
         usleep(200_000)
-        for _ in 0...64 { #expect(try client.receiveReply().isSuccess) }
+        for _ in 0...64 {
+          let reply = try client.receiveReply()
+          #expect(reply.isSuccess)
+          expectSame(reply.data, filled(0x1c, reply.cookie == 64 ? 0 : 256 << 10))
+        }
         #expect(try client.socket.receiveUntilEnd().isEmpty)
       }
     }
