@@ -87,7 +87,7 @@ syscalls: test-packages release ## system calls per 4k read, beside nbdkit
 	@scripts/syscalls-per-read
 
 guards: test-packages ## each guard of the invariants: 100 runs with it, up to 10 without
-	@HOLDFAST_GUARD_RUNS=100 swift test $(TEST_FLAGS) --filter 'GuardTests|SparseFileTests'
+	@HOLDFAST_GUARD_RUNS=100 swift test $(TEST_FLAGS) --filter 'GuardTests|trimIsRoundedInward|shortWriteIsContinued|probeBetweenPositionAndRead'
 
 tsan: ## the unit tests under the thread sanitizer
 	@swift test --disable-xctest --scratch-path .build-tsan --sanitize=thread --skip IntegrationTests --skip TidyTests

@@ -12,19 +12,9 @@ import SparseFile
 import TestBackends
 import Testing
 
-/// Runs of each scenario, with the guard and without; `make guards` asks for more.
-let guardRuns = ProcessInfo.processInfo.environment["HOLDFAST_GUARD_RUNS"].flatMap(Int.init) ?? 3
-
-/// - Parameter holds: runs the scenario once and says whether the invariant held.
-func proveGuard(_ each: Guard, runsWithout: Int = min(guardRuns, 10), holds: (GuardSwitches) throws -> Bool) rethrows {
-  for run in 1...guardRuns {
-    #expect(try holds(.allStand), "\(each) stands, run \(run)")
-  }
-  var wasCaught = false
-  for _ in 1...runsWithout where !wasCaught {
-    wasCaught = try !holds(GuardSwitches(without: each))
-  }
-  #expect(wasCaught, "without \(each) the invariant has to break")
+private func expectSound(_ each: Guard, holds: (GuardSwitches) throws -> Bool) rethrows {
+  let proof = try GuardProof(each, holds: holds)
+  #expect(proof.isSound, "\(proof)")
 }
 
 @Suite(.serialized) struct GuardTests {
@@ -32,7 +22,7 @@ func proveGuard(_ each: Guard, runsWithout: Int = min(guardRuns, 10), holds: (Gu
 
   /// I3. A WRITE comes between the look-up of holes and the read of the data behind them.
   @Test func readWithHolesIsNotTornByAWrite() throws {
-    try proveGuard(.layoutUnderLock) { guards in
+    try expectSound(.layoutUnderLock) { guards in
       let memory = remoteMemory(sizeBytes: 4 << 20)
       let gate = GateBackend(memory)
       let server = try InProcessServer(gate, guards: guards)
@@ -53,7 +43,7 @@ func proveGuard(_ each: Guard, runsWithout: Int = min(guardRuns, 10), holds: (Gu
 
   /// I5. A READ comes between the two system calls of a WRITE.
   @Test func readDoesNotSeeHalfAWrite() throws {
-    try proveGuard(.rangeLock) { guards in
+    try expectSound(.rangeLock) { guards in
       let gate = GateBackend(remoteMemory(sizeBytes: 4 << 20))
       let server = try InProcessServer(gate, guards: guards)
       let (reader, writer) = (try server.client(), try server.client())
@@ -73,7 +63,7 @@ func proveGuard(_ each: Guard, runsWithout: Int = min(guardRuns, 10), holds: (Gu
 
   /// I6. A client dies while its WRITE is stalled; a later client's WRITE must not be reverted by it.
   @Test func writeOfADeadClientDoesNotRevertALaterOne() throws {
-    try proveGuard(.deadKeepLocks) { guards in
+    try expectSound(.deadKeepLocks) { guards in
       let gate = GateBackend(remoteMemory(sizeBytes: 1 << 20))
       let server = try InProcessServer(gate, guards: guards)
       let (dying, later) = (try server.client(), try server.client())
@@ -82,7 +72,7 @@ func proveGuard(_ each: Guard, runsWithout: Int = min(guardRuns, 10), holds: (Gu
       #expect(gate.waitUntilHeld(.write))
       // A wrong magic number kills the connection at once.
       try dying.socket.send(bytes(0xee, 28))
-      #expect(try eventually(seconds: 5) { dying.socket.hasEnded() })
+      #expect(eventually(seconds: 5) { dying.socket.hasEnded() })
       // What comes later is not held, only the stalled one.
       try later.submit(Cmd.write, offset: 0, length: 4096, payload: bytes(2, 4096))
       let overtook = gate.waitUntilHeld(.write, count: 2, timeoutSeconds: 0.15)
@@ -98,7 +88,7 @@ func proveGuard(_ each: Guard, runsWithout: Int = min(guardRuns, 10), holds: (Gu
   /// I7. A reply to FUA or FLUSH leaves while the sync is still held.
   @Test(arguments: [Cmd.write, Cmd.trim, Cmd.writeZeroes, Cmd.flush])
   func noReplyBeforeTheSyncReturned(command: UInt16) throws {
-    try proveGuard(.replyAfterSync) { guards in
+    try expectSound(.replyAfterSync) { guards in
       let gate = GateBackend(MemoryBackend(sizeBytes: 1 << 20))
       let server = try InProcessServer(gate, guards: guards)
       let client = try server.client()
@@ -117,7 +107,7 @@ func proveGuard(_ each: Guard, runsWithout: Int = min(guardRuns, 10), holds: (Gu
 
   /// I7. After a failed sync, a later one succeeds and lies.
   @Test func failedSyncFailsAllLaterOnes() throws {
-    try proveGuard(.syncErrorLatch) { guards in
+    try expectSound(.syncErrorLatch) { guards in
       let faults = FaultBackend(MemoryBackend(sizeBytes: 1 << 20))
       let server = try InProcessServer(faults, guards: guards)
       let (first, second) = (try server.client(), try server.client())
@@ -135,7 +125,7 @@ func proveGuard(_ each: Guard, runsWithout: Int = min(guardRuns, 10), holds: (Gu
 
   /// I9. What was not advertised is refused, whatever the backend would do.
   @Test func unadvertisedTrimIsRefused() throws {
-    try proveGuard(.refuseUnadvertised) { guards in
+    try expectSound(.refuseUnadvertised) { guards in
       let backend = MemoryBackend(
         geometry: Geometry(sizeBytes: 1 << 20), capabilities: Capabilities.memory.subtracting([.trim, .fastZero]))
       let server = try InProcessServer(backend, guards: guards)
@@ -148,7 +138,7 @@ func proveGuard(_ each: Guard, runsWithout: Int = min(guardRuns, 10), holds: (Gu
 
   /// I10. Payloads that arrive are charged before they are kept.
   @Test func halfSentPayloadsStayInsideTheBudget() throws {
-    try proveGuard(.byteBudget) { guards in
+    try expectSound(.byteBudget) { guards in
       var limits = Limits()
       limits.totalBytesMax = 4 << 20
       limits.connectionBytesMax = 2 << 20
@@ -175,7 +165,7 @@ func proveGuard(_ each: Guard, runsWithout: Int = min(guardRuns, 10), holds: (Gu
     let length = 32 << 20
     try withScratch { scratch in
       let directory = try scratch.mountFileSystem(["mkfs.xfs", "-q"], sizeBytes: 512 << 20)
-      try proveGuard(.privateCopyOfReads) { guards in
+      try expectSound(.privateCopyOfReads) { guards in
         let path = directory + "/disk.img"
         try Data(bytes(0xff, length)).write(to: URL(fileURLWithPath: path))
         sync()

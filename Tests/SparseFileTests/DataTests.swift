@@ -97,8 +97,8 @@ func bytes(_ count: Int, _ salt: Int = 0) -> [UInt8] { (0..<count).map { UInt8((
         return try image.bytes(at: 65_536, 4096) == bytes(4096)
       }
     }
-    #expect(try readsRight(.allStand))
-    #expect(try !readsRight(GuardSwitches(without: .ownProbeDescriptor)), "the guard guards nothing")
+    let proof = try GuardProof(.ownProbeDescriptor, holds: readsRight)
+    #expect(proof.isSound, "\(proof)")
   }
 
   // MARK: Writing
@@ -114,8 +114,8 @@ func bytes(_ count: Int, _ salt: Int = 0) -> [UInt8] { (0..<count).map { UInt8((
         return around == [UInt8](repeating: 0, count: 512) + bytes(20_000) + [UInt8](repeating: 0, count: 19_488)
       }
     }
-    #expect(try writesRight(.allStand))
-    #expect(try !writesRight(GuardSwitches(without: .resumeAfterShortWrite)), "the guard guards nothing")
+    let proof = try GuardProof(.resumeAfterShortWrite, holds: writesRight)
+    #expect(proof.isSound, "\(proof)")
   }
 
   @Test(arguments: [Errno.noSpace, .ioError, .fileTooLarge, .diskQuotaExceeded])

@@ -167,8 +167,8 @@ private let refused = always(.fail(.notSupported))
         return found[..<5000] == bytes(100_000)[..<5000] && found[20_000...] == bytes(100_000)[20_000...]
       }
     }
-    #expect(try sparesNeighbours(.allStand))
-    #expect(try !sparesNeighbours(GuardSwitches(without: .trimInward)), "the guard guards nothing")
+    let proof = try GuardProof(.trimInward, holds: sparesNeighbours)
+    #expect(proof.isSound, "\(proof)")
   }
 
   @Test func trimReachesAnOddEndOfTheImage() throws {
