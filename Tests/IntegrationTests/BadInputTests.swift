@@ -216,7 +216,8 @@ extension Integration {
           }
           if round % 3 == 0 { client.socket.reset() } else { client.socket.close() }
         }
-        #expect(eventually(seconds: 10) { daemon.descriptorCount == descriptors })
+        let areClosed = eventually(seconds: 10) { daemon.descriptorCount == descriptors }
+        #expect(areClosed, "descriptors: \(descriptors) before, \(daemon.descriptorCount) now\n\(daemon.descriptors)")
         #expect(try good.read(0, 4096).isSuccess)
       }
     }

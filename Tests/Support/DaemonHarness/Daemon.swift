@@ -101,6 +101,9 @@ package final class Daemon {
   package var threadCount: Int { entries("task") }
   package var descriptorCount: Int { entries("fd") }
 
+  /// What its descriptors are, for messages.
+  package var descriptors: String { (try? run("/bin/ls", ["-l", "/proc/\(pid)/fd"], seconds: 5).output) ?? "" }
+
   private func statusField(_ name: String) -> UInt64? {
     for line in text(of: "/proc/\(pid)/status").split(separator: "\n") where line.hasPrefix(name) {
       return line.split(whereSeparator: { $0 == " " || $0 == "\t" }).dropFirst().first.flatMap { UInt64($0) }
