@@ -79,6 +79,16 @@ package final class Channel: Sendable {
   /// nothing. Ignored after `close`.
   package func awaitWritable() { arm(.writing) }
 
+  /// To be called about once a second, on the loop. A Unix socket that hangs up reports EPOLLHUP first and room to write only
+  /// when the peer's queue is thrown away: libdispatch then drops the descriptor without an event to a source that waits to
+  /// write.
+  package func lookForHangUp() {
+    let isLost = state.withLock { state in
+      !state.isClosed && !state.isHungUp && state.writing.isAwaited && Sockets.isHungUp(descriptor)
+    }
+    if isLost { fired(.writing) }
+  }
+
   /// Closes the descriptor when no source watches it any more, then runs `then` on the loop. Once; any thread. No handler
   /// starts after `then`; none after this when called on the loop.
   package func close(then: @escaping @Sendable () -> Void = {}) {

@@ -343,6 +343,9 @@ final class Connection: Sendable {
     }
   }
 
+  /// For the server, once a second, on the loop.
+  func lookForHangUp() { channelSlot.withLock { $0 }?.lookForHangUp() }
+
   /// For the server, when it shuts down: closes a connection that owes nothing.
   func closeIfQuiet() {
     let isQuiet = replies.withLock { replies in

@@ -207,6 +207,7 @@ package final class Server: Sendable {
         connection.die("option haggling took longer than \(limits.handshakeSeconds) s")
       }
     }
+    for connection in connections { connection.lookForHangUp() }
     closeStalled(now)
     pool.trim(keeping: pool.freeCount / 2)
     let idle = roster.withLock { roster -> LoopTimer? in
