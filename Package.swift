@@ -69,6 +69,9 @@ let package = Package(
     // Backends that hold, fail and lose, and what every backend has to do.
     support("TestBackends", ["BlockBackend", system]),
     tests("BlockBackendTests", ["BlockBackend", "TestBackends", system]),
+    tests(
+      "NBDServerCoreTests",
+      ["NBDServerCore", "NBDProtocol", "RangeLocks", "BlockBackend", "TestBackends", system]),
     tests("SyscallsTests", ["Syscalls", system]),
     tests("EventLoopsTests", ["EventLoops", "Syscalls", system]),
     tests("SparseFileTests", ["SparseFile", "BlockBackend", "Syscalls", "TestBackends", system]),

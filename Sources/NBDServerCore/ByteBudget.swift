@@ -102,6 +102,8 @@ package struct ByteBudget: Sendable {
   /// Bytes that `id` holds.
   package func held(by id: ConnectionID) -> Int { held[id, default: 0] }
 
-  /// The connections that hold memory and do not wait for more.
-  package var stallCandidates: [ConnectionID] { held.keys.filter { !waiting.contains($0) }.sorted() }
+  /// The connections that hold memory, or the place of an incomplete payload, and do not wait for more.
+  package var stallCandidates: [ConnectionID] {
+    Set(held.keys).union(incomplete).filter { !waiting.contains($0) }.sorted()
+  }
 }
