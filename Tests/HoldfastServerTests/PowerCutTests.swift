@@ -19,9 +19,10 @@ import Testing
 
   /// The test above would notice.
   @Test func powerCutLosesWritesWithoutItsGuard() throws {
-    try proveGuard(.replyAfterSync) { guards in
+    let proof = try GuardProof(.replyAfterSync) { guards in
       try PowerCutWorkload(seed: printedSeed(), guards: guards).run().isEmpty
     }
+    #expect(proof.isSound, "\(proof)")
   }
 }
 
