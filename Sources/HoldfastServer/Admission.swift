@@ -124,8 +124,11 @@ extension Transmission {
 
   /// Waits for a sync without holding a lock.
   private func sync(_ request: Request) {
+    connection.server.chargeExisting(Limits.overheadBytes, to: connection)
     image.syncThenReply(
-      Job(transmission: self, request: request, id: connection.begin(), payload: nil, chargedBytes: 0))
+      Job(
+        transmission: self, request: request, id: connection.begin(), payload: nil,
+        chargedBytes: Limits.overheadBytes))
   }
 
   /// The request leaves the worker with what it needs: memory for its payload or reply, and its lock or place in the queue.
@@ -158,10 +161,11 @@ extension Transmission {
   /// Memory that a request holds until its reply is sent.
   private func memoryBytes(_ request: Request) -> Int {
     switch request.command {
-    case .read: readReplyBytesMax(request, encoder: encoder)
-    case .write: Int(request.length)
-    case .blockStatus: ReplyEncoder.blockStatusBytes(descriptors: Limits.extentsPerReplyMax)
-    case .trim, .writeZeroes, .cache, .flush, .disconnect: ReplyEncoder.errorBytesMax
+    case .read: Limits.overheadBytes + readReplyBytesMax(request, encoder: encoder)
+    case .write: Limits.overheadBytes + Int(request.length)
+    case .blockStatus:
+      Limits.overheadBytes + ReplyEncoder.blockStatusBytes(descriptors: Limits.extentsPerReplyMax)
+    case .trim, .writeZeroes, .cache, .flush, .disconnect: Limits.overheadBytes
     }
   }
 

@@ -31,8 +31,12 @@ final class Connection: Sendable {
 
   private let channelSlot = Mutex<Channel?>(nil)
 
-  /// When bytes moved last, milliseconds of the monotonic clock.
+  /// When it made progress last: `limits.stallBytes` were moved since, or something was finished. Milliseconds of the
+  /// monotonic clock.
   private let progressMilliseconds: Atomic<Int64>
+
+  /// Bytes moved since.
+  private let movedBytes = Atomic<Int>(0)
 
   /// When it was accepted, milliseconds of the monotonic clock.
   let acceptedMilliseconds: Int64
@@ -88,7 +92,9 @@ final class Connection: Sendable {
 
   /// Room was made: a request ended, bytes went out, or memory was given back.
   func wake() {
-    if replies.withLock({ $0.wake() }) { server.workers.submit(self) }
+    guard replies.withLock({ $0.wake() }) else { return }
+    noteProgress()
+    server.workers.submit(self)
   }
 
   /// For the lease holder.
@@ -150,6 +156,7 @@ final class Connection: Sendable {
     let transmission = Transmission(
       connection: self, session: session, image: server.image(of: session.export.id), logger: logger)
     transmissionSlot.withLock { $0 = transmission }
+    server.attach(self, to: session.export.id)
     handshakeIsOver.store(true, ordering: .relaxed)
     logger.info("connected to export \"\(session.export.name)\"")
     return transmission
@@ -226,7 +233,7 @@ final class Connection: Sendable {
       do throws(Errno) {
         let sent = try Sockets.send(descriptor, rest, flags: .dontWait)
         rest = rest.extracting(droppingFirst: sent)
-        noteProgress()
+        noteProgress(sent)
       } catch .interrupted {
         continue
       } catch .resourceTemporarilyUnavailable {
@@ -245,6 +252,7 @@ final class Connection: Sendable {
     while let next = replies.withLock({ $0.nextToSend() }) {
       guard sendAll(next) else { return }
     }
+    noteProgress()
     wake()
     closeIfDone()
   }
@@ -253,9 +261,10 @@ final class Connection: Sendable {
   private func sendAll(_ outgoing: consuming Replies.Outgoing) -> Bool {
     while outgoing.restBytes > 0 {
       do throws(Errno) {
-        outgoing.sentBytes += try Sockets.send(
+        let sent = try Sockets.send(
           descriptor, outgoing.buffer.bytes(from: outgoing.sentBytes), flags: .dontWait)
-        noteProgress()
+        outgoing.sentBytes += sent
+        noteProgress(sent)
       } catch .interrupted {
         continue
       } catch .resourceTemporarilyUnavailable {
@@ -296,8 +305,9 @@ final class Connection: Sendable {
   private func enqueue(_ bytes: RawSpan, atFront: Bool) {
     var copy = PieceBuffer(pool: pool, capacityBytes: bytes.byteCount)
     copy.append(bytes)
-    server.chargeExisting(bytes.byteCount, to: self)
-    let outgoing = Handoff(Replies.Outgoing(copy, chargedBytes: bytes.byteCount))
+    let charged = bytes.byteCount + Limits.overheadBytes
+    server.chargeExisting(charged, to: self)
+    let outgoing = Handoff(Replies.Outgoing(copy, chargedBytes: charged))
     let (refund, mustSend) = replies.withLock { replies in
       atFront ? (replies.putBack(outgoing.take()), false) : replies.append(outgoing.take())
     }
@@ -336,15 +346,31 @@ final class Connection: Sendable {
     guard replies.withLock({ $0.mayClose() }) else { return }
     transmissionSlot.withLock { $0 = nil }
     let receiver = parked.withLock { exchange(&$0, with: nil) }
-    if var receiver { dropPayload(of: &receiver) }
-    channel.close { [self] in
-      channelSlot.withLock { $0 = nil }
-      server.forget(self)
+    if var receiver {
+      release(receiver.parkedBytes)
+      dropPayload(of: &receiver)
     }
+    drainInput()
+    // The slot keeps the channel: a thread that has just ended its lease may still ask it for something, in vain.
+    channel.close { [self] in server.forget(self) }
   }
 
   /// For the server, once a second, on the loop.
   func lookForHangUp() { channelSlot.withLock { $0 }?.lookForHangUp() }
+
+  /// Closing a TCP socket with unread input resets it, and the reset may overtake the last replies: says that nothing more
+  /// comes and throws away what is there.
+  private func drainInput() {
+    Sockets.shutdown(descriptor, .writing)
+    var scratch = IOBuffer(count: 64 * 1024)
+    for _ in 0..<Connection.drainReadsMax {
+      var room = scratch.mutableBytes
+      guard let count = try? Sockets.recv(descriptor, into: &room, flags: .dontWait), count > 0 else { return }
+    }
+  }
+
+  /// A client that goes on sending is not waited for.
+  private static let drainReadsMax = 16
 
   /// For the server, when it shuts down: closes a connection that owes nothing.
   func closeIfQuiet() {
@@ -356,9 +382,18 @@ final class Connection: Sendable {
     if isQuiet { closeIfDone() }
   }
 
-  func noteProgress() { progressMilliseconds.store(server.nowMilliseconds(), ordering: .relaxed) }
+  /// Bytes came or went.
+  func noteProgress(_ bytes: Int) {
+    if movedBytes.add(bytes, ordering: .relaxed).newValue >= server.limits.stallBytes { noteProgress() }
+  }
 
-  /// Milliseconds since bytes moved.
+  /// Something was finished, or it was we who had kept the connection waiting.
+  func noteProgress() {
+    movedBytes.store(0, ordering: .relaxed)
+    progressMilliseconds.store(server.nowMilliseconds(), ordering: .relaxed)
+  }
+
+  /// Milliseconds since progress.
   func stalledMilliseconds(now: Int64) -> Int64 { now - progressMilliseconds.load(ordering: .relaxed) }
 
   /// It holds memory that only its client can free: replies that are not read, or a payload that does not come.

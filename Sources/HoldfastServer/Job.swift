@@ -18,7 +18,7 @@ struct Job: ~Copyable, Sendable {
   /// The payload of a WRITE.
   var payload: PieceBuffer?
   /// What the budget was charged for it, bytes.
-  let chargedBytes: Int
+  private(set) var chargedBytes: Int
 
   private var connection: Connection { transmission.connection }
   private var image: Image { transmission.image }
@@ -78,7 +78,17 @@ struct Job: ~Copyable, Sendable {
       return fail(error, doing: .execute)
     }
     unlock()
+    dropPayload()
     if request.flags.contains(.fua) { image.syncThenReply(self) } else { succeed() }
+  }
+
+  /// A client that does not read its replies must not keep us from using the memory of its payloads.
+  private mutating func dropPayload() {
+    guard payload != nil else { return }
+    payload = nil
+    let surplus = max(0, chargedBytes - Limits.overheadBytes)
+    chargedBytes -= surplus
+    connection.release(surplus)
   }
 
   private borrowing func write() throws(BackendError) {

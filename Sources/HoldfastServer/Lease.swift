@@ -19,12 +19,15 @@ extension Connection {
 
   /// Serves the connection. On a worker, which holds its lease from here on.
   func serve(_ worker: inout Worker) {
+    precondition(worker.batch.isEmpty, "a worker keeps nothing of one client for the next")
     while true {
       var receiver = takeReceiver()
       var room = worker.input.mutableBytes
+      release(receiver.parkedBytes)
       worker.filledBytes = receiver.unpark(into: &room)
       let end = serve(&receiver, &worker)
       receiver.park(worker.input.bytes.extracting(first: worker.filledBytes))
+      server.chargeExisting(receiver.parkedBytes, to: self)
       worker.filledBytes = 0
       if endLease(receiver, end) { return }
     }
@@ -41,6 +44,8 @@ extension Connection {
         stop = try takeRequests(
           worker.input, worker.filledBytes, &consumed, &receiver, &worker.batch, &transmission)
       } catch {
+        // Replies to what came before the breach; nothing of this client may stay in the worker's buffers.
+        flushNegotiation(&worker.batch)
         flush(&worker.batch)
         die("the client broke the protocol at byte \(error.atByte): \(error.what)")
         return .finish
@@ -90,7 +95,7 @@ extension Connection {
       do throws(Errno) {
         let count = try waits ? waitForBytes(into: &room) : Sockets.recv(descriptor, into: &room, flags: .dontWait)
         if count == 0 { return (.end, 0) }
-        noteProgress()
+        noteProgress(count)
         return (.bytes, count)
       } catch .interrupted {
         continue
@@ -139,6 +144,8 @@ extension Connection {
         transmission = establish(session)
         guard flushNegotiation(&batch) else { return .pause }
       case .request(let request, let payload):
+        // What has not started when the connection dies is cancelled (I6).
+        guard isAlive else { return .finish }
         guard let transmission else { preconditionFailure("requests follow the handshake") }
         let admitted = transmission.admit(request, payload: input.extracting(payload), &batch)
         guard admitted else { return .pause }

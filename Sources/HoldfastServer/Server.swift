@@ -37,6 +37,8 @@ package final class Server: Sendable {
   let logger: Logger
   let guards: GuardSwitches
   private let images: [Image]
+  /// By export: the position of the first export of the same image.
+  private let imageKeys: [ImageKey]
   private let budget: Mutex<ByteBudget>
   private let roster = Mutex(Roster())
   private let shuttingDown = Atomic<Bool>(false)
@@ -71,7 +73,9 @@ package final class Server: Sendable {
     self.limits = limits
     self.logger = logger
     self.guards = guards
-    images = exports.map(\.image)
+    let images = exports.map(\.image)
+    self.images = images
+    imageKeys = images.map { image in ImageKey(rawValue: images.firstIndex { $0 === image } ?? 0) }
     self.exports = ExportTable(
       exports.map {
         ExportTable.Entry(
@@ -225,7 +229,8 @@ package final class Server: Sendable {
         connection.stalledMilliseconds(now: now) >= Int64(limits.stallSeconds) * 1000,
         connection.holdsMemoryForItsClient
       else { continue }
-      connection.die("it moved no byte for \(limits.stallSeconds) s while others wait for the memory that it holds")
+      connection.die(
+        "it made no progress for \(limits.stallSeconds) s while others wait for the memory that it holds")
     }
   }
 
@@ -241,6 +246,11 @@ package final class Server: Sendable {
 
   func release(_ bytes: Int, of connection: Connection) {
     wake(budget.withLock { $0.release(bytes, of: connection.id) })
+  }
+
+  /// The handshake chose an export: what the connection holds from now on counts for its image.
+  func attach(_ connection: Connection, to export: ExportID) {
+    budget.withLock { $0.attach(connection.id, to: imageKeys[Int(export.rawValue)]) }
   }
 
   func payloadBegan(of connection: Connection) { budget.withLock { $0.payloadBegins(connection.id) } }
@@ -278,6 +288,7 @@ package final class Server: Sendable {
     let begun = nowMilliseconds()
     let handle = StoppableTimer()
     let progress = loop.every(milliseconds: 50) { [self] in
+      guard !handle.hasStopped else { return }
       let age = nowMilliseconds() - begun
       guard closeAll(age) else { return }
       handle.stop()

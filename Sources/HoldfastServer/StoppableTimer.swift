@@ -14,6 +14,8 @@ final class StoppableTimer: Sendable {
     if isStopped.load(ordering: .sequentiallyConsistent) { timer.cancel() }
   }
 
+  var hasStopped: Bool { isStopped.load(ordering: .sequentiallyConsistent) }
+
   func stop() {
     isStopped.store(true, ordering: .sequentiallyConsistent)
     timer.withLock { exchange(&$0, with: nil) }?.cancel()

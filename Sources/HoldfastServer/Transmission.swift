@@ -4,6 +4,7 @@ import BlockBackend
 import Logging
 import NBDProtocol
 import NBDServerCore
+import Synchronization
 import SystemPackage
 
 /// One negotiated connection to one export.
@@ -13,6 +14,7 @@ final class Transmission: Sendable {
   let image: Image
   let encoder: ReplyEncoder
   private let logger: Logger
+  private let faultsLogged = Atomic<Int>(0)
 
   init(connection: Connection, session: Session, image: Image, logger: Logger) {
     self.connection = connection
@@ -42,11 +44,22 @@ final class Transmission: Sendable {
       wireError = .io
       text = "the image could not be synced: \(error.errno); earlier writes may be lost"
     }
-    // A refusal of FAST_ZERO is an answer, not a fault.
-    let level: Logger.Level = wireError == .notSupported ? .debug : .warning
-    logger.log(
-      level: level,
-      "\(request.command.specName) \(request.offset)+\(request.length) of export \"\(session.export.name)\": \(text)")
+    log(
+      "\(request.command.specName) \(request.offset)+\(request.length) of export \"\(session.export.name)\": \(text)",
+      // A refusal of FAST_ZERO is an answer, not a fault.
+      isFault: wireError != .notSupported)
     return (text, wireError)
   }
+
+  /// A client whose every request fails must not fill the log.
+  private func log(_ line: String, isFault: Bool) {
+    guard isFault else { return logger.debug("\(line)") }
+    let count = faultsLogged.add(1, ordering: .relaxed).newValue
+    if count <= Transmission.faultsLoggedMax { logger.warning("\(line)") }
+    if count == Transmission.faultsLoggedMax {
+      logger.warning("further failed requests of this connection are not logged")
+    }
+  }
+
+  private static let faultsLoggedMax = 100
 }

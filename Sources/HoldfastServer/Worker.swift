@@ -35,6 +35,8 @@ struct ReplyBatch: ~Copyable {
   /// Replies to options.
   var negotiation: [UInt8] = []
 
+  var isEmpty: Bool { count == 0 && negotiation.isEmpty }
+
   /// Room for a reply of `bytes`.
   func hasRoom(_ bytes: Int) -> Bool { buffer.count - count >= bytes }
 

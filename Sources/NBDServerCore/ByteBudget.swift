@@ -9,6 +9,12 @@ package struct ConnectionID: Hashable, Sendable, Comparable {
   package static func < (a: ConnectionID, b: ConnectionID) -> Bool { a.rawValue < b.rawValue }
 }
 
+/// Which image the requests of a connection go to.
+package struct ImageKey: Hashable, Sendable {
+  package let rawValue: Int
+  package init(rawValue: Int) { self.rawValue = rawValue }
+}
+
 /// The memory of all connections. Pure; its owner excludes.
 ///
 /// Half-sent payloads could starve each other: each holds memory, none can finish. Therefore enough for one maximum
@@ -22,49 +28,80 @@ package struct ByteBudget: Sendable {
     case mustWait
   }
 
+  private struct Waiter {
+    let id: ConnectionID
+    /// What it was refused last.
+    var bytes: Int
+  }
+
   private let totalMax: Int
   private let connectionMax: Int
+  private let imageMax: Int
+  private let smallMax: Int
   private let reserve: Int
   private let isEnforced: Bool
 
   private(set) package var total = 0
   private var held: [ConnectionID: Int] = [:]
+  private var imageOf: [ConnectionID: ImageKey] = [:]
+  private var heldByImage: [ImageKey: Int] = [:]
   /// Connections with an incomplete large payload, oldest first.
   private var incomplete: [ConnectionID] = []
-  private var waiting: [ConnectionID] = []
+  private var waiting: [Waiter] = []
 
   /// - Parameter payloadBytesMax: the largest payload that one request may carry, bytes.
   package init(limits: Limits, payloadBytesMax: Int, guards: GuardSwitches = .allStand) {
     totalMax = limits.totalBytesMax
     connectionMax = limits.connectionBytesMax
+    imageMax = limits.imageBytesMax
+    smallMax = limits.smallChargeBytesMax
     reserve = min(payloadBytesMax, limits.totalBytesMax)
     isEnforced = guards.stands(.byteBudget)
   }
 
+  /// What `id` holds from now on counts for this image too, so that one that hangs does not hold all memory.
+  /// - Precondition: `id` holds nothing yet.
+  package mutating func attach(_ id: ConnectionID, to image: ImageKey) { imageOf[id] = image }
+
   /// Charges `bytes` to `id`. Never partly.
   package mutating func charge(_ bytes: Int, to id: ConnectionID) -> Charge {
-    let own = held[id, default: 0]
-    guard isEnforced else { return grant(bytes, to: id) }
+    guard isEnforced else { return granted(bytes, to: id) }
     // One request may always be held, whatever its size: the limit on payloads bounds it.
+    let own = held[id, default: 0]
     guard own == 0 || own + bytes <= connectionMax else { return .connectionIsFull }
-    let available = incomplete.first == id || (incomplete.isEmpty && total == 0) ? totalMax : totalMax - reserve
-    guard total + bytes <= available else {
-      if !waiting.contains(id) { waiting.append(id) }
+    guard fits(bytes, id) else {
+      if let index = waiting.firstIndex(where: { $0.id == id }) {
+        waiting[index].bytes = bytes
+      } else {
+        waiting.append(Waiter(id: id, bytes: bytes))
+      }
       return .mustWait
     }
-    return grant(bytes, to: id)
+    return granted(bytes, to: id)
   }
 
-  /// Charges bytes that exist already and are bounded otherwise (replies that a socket did not take).
+  /// There is room for `bytes` more of `id`.
+  private func fits(_ bytes: Int, _ id: ConnectionID) -> Bool {
+    // A small request of a connection that holds nothing never waits: the limit on connections bounds these.
+    if bytes <= smallMax && held[id, default: 0] == 0 { return true }
+    if let image = imageOf[id], let used = heldByImage[image], used + bytes > imageMax { return false }
+    let mayUseReserve = incomplete.first == id || (incomplete.isEmpty && total == 0)
+    return total + bytes <= (mayUseReserve ? totalMax : totalMax - reserve)
+  }
+
+  private mutating func granted(_ bytes: Int, to id: ConnectionID) -> Charge {
+    waiting.removeAll { $0.id == id }
+    chargeExisting(bytes, to: id)
+    return .granted
+  }
+
+  /// Charges bytes that exist already and are bounded otherwise (replies that a socket did not take, bytes that were
+  /// received and wait for a worker).
   package mutating func chargeExisting(_ bytes: Int, to id: ConnectionID) {
-    _ = grant(bytes, to: id)
-  }
-
-  private mutating func grant(_ bytes: Int, to id: ConnectionID) -> Charge {
+    guard bytes > 0 else { return }
     total += bytes
     held[id, default: 0] += bytes
-    waiting.removeAll { $0 == id }
-    return .granted
+    if let image = imageOf[id] { heldByImage[image, default: 0] += bytes }
   }
 
   /// Gives `bytes` of `id` back.
@@ -74,6 +111,9 @@ package struct ByteBudget: Sendable {
     precondition(own >= bytes, "a connection releases no more than it was charged")
     held[id] = own == bytes ? nil : own - bytes
     total -= bytes
+    if let image = imageOf[id], let used = heldByImage[image] {
+      heldByImage[image] = used == bytes ? nil : used - bytes
+    }
     return wake()
   }
 
@@ -88,12 +128,18 @@ package struct ByteBudget: Sendable {
   }
 
   /// The connection is gone and holds nothing any more.
-  package mutating func forget(_ id: ConnectionID) { waiting.removeAll { $0 == id } }
+  package mutating func forget(_ id: ConnectionID) {
+    waiting.removeAll { $0.id == id }
+    if held[id] == nil { imageOf[id] = nil }
+  }
 
+  /// Names everyone who would be granted what it wants if it came first: each of them alone must be able to go on, whatever
+  /// becomes of the others.
   private mutating func wake() -> [ConnectionID] {
     guard !waiting.isEmpty else { return [] }
-    defer { waiting.removeAll() }
-    return waiting
+    let woken = waiting.filter { fits($0.bytes, $0.id) }.map(\.id)
+    waiting.removeAll { woken.contains($0.id) }
+    return woken
   }
 
   /// Somebody waits for memory.
@@ -104,6 +150,6 @@ package struct ByteBudget: Sendable {
 
   /// The connections that hold memory, or the place of an incomplete payload, and do not wait for more.
   package var stallCandidates: [ConnectionID] {
-    Set(held.keys).union(incomplete).filter { !waiting.contains($0) }.sorted()
+    Set(held.keys).union(incomplete).subtracting(waiting.map(\.id)).sorted()
   }
 }

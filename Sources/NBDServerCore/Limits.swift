@@ -20,8 +20,18 @@ package struct Limits: Sendable, Equatable {
   /// libnbd what its user asks for; above this the socket is not read, which any client notices only as back-pressure.
   package var requestsInFlightMax = 1024
 
-  /// Memory that one connection may hold: two maximum payloads.
-  package var connectionBytesMax = 64 * 1024 * 1024
+  /// Memory that one connection may hold: two maximum payloads with their headers.
+  package var connectionBytesMax = 64 * 1024 * 1024 + 4096
+
+  /// Memory that the requests to one image may hold: half, so that an image that hangs leaves the rest to the others.
+  package var imageBytesMax = 128 * 1024 * 1024
+
+  /// What a connection that holds nothing is always granted: a request that fits a worker's buffer, with its header. Such
+  /// requests never wait for others; `connectionsMax` bounds them.
+  package var smallChargeBytesMax = 256 * 1024 + 512
+
+  /// What each request off the fast path, and each reply in a queue, costs beside its bytes.
+  package static let overheadBytes = 512
 
   /// Memory that all connections together may hold.
   package var totalBytesMax = 256 * 1024 * 1024
@@ -31,8 +41,10 @@ package struct Limits: Sendable, Equatable {
   package var sendQueuePauseBytes = 1024 * 1024
   package var sendQueueResumeBytes = 256 * 1024
 
-  /// A connection that moves no byte for this long, while it holds memory that others wait for, is closed.
+  /// A connection that moves less than `stallBytes` in this time and finishes nothing, while it holds memory that others wait
+  /// for, is closed. A byte now and then is not progress.
   package var stallSeconds = 30
+  package var stallBytes = 1024 * 1024
 
   /// From the first SIGTERM until clients are cut off. Requests that were admitted still finish.
   package var shutdownSeconds = 5

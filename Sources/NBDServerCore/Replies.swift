@@ -33,6 +33,9 @@ package struct Replies: ~Copyable, Sendable {
     }
 
     package var restBytes: Int { buffer.count - sentBytes }
+
+    /// What it costs in a queue: a reply of 16 bytes costs much more than that.
+    fileprivate var queuedBytes: Int { restBytes + Limits.overheadBytes }
   }
 
   #if GUARD_SWITCHES
@@ -112,7 +115,7 @@ package struct Replies: ~Copyable, Sendable {
   ///   (`nextToSend` until nil).
   package mutating func append(_ reply: consuming Outgoing) -> (refundBytes: Int, mustSend: Bool) {
     guard life.isAlive else { return (reply.chargedBytes, false) }
-    outgoingBytes += reply.restBytes
+    outgoingBytes += reply.queuedBytes
     outgoing.append(reply)
     guard !isSending, !awaitsWritable else { return (0, false) }
     isSending = true
@@ -122,7 +125,7 @@ package struct Replies: ~Copyable, Sendable {
   /// The rest of what the sender could not send: in front of everything queued since.
   package mutating func putBack(_ reply: consuming Outgoing) -> Int {
     guard life.isAlive else { return reply.chargedBytes }
-    outgoingBytes += reply.restBytes
+    outgoingBytes += reply.queuedBytes
     outgoing.prepend(reply)
     return 0
   }
@@ -134,7 +137,7 @@ package struct Replies: ~Copyable, Sendable {
       isSending = false
       return nil
     }
-    outgoingBytes -= next.restBytes
+    outgoingBytes -= next.queuedBytes
     return next
   }
 
@@ -240,8 +243,8 @@ package struct Replies: ~Copyable, Sendable {
   /// The descriptor is, or is being, closed.
   package var isClosing: Bool { isClosed }
 
-  /// Nobody serves it and it owes nothing.
-  package var isQuiet: Bool { !isLeased && !isSending && inFlight.isEmpty && outgoing.isEmpty }
+  /// Nobody serves it, it owes nothing, and nothing that it received waits to be looked at.
+  package var isQuiet: Bool { !isLeased && !isPaused && !isSending && inFlight.isEmpty && outgoing.isEmpty }
 }
 
 extension Replies.Life {

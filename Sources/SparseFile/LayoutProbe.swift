@@ -21,26 +21,26 @@ struct LayoutProbe: ~Copyable, Sendable {
   func extents(of range: Range<UInt64>, extentsMax: Int) throws(BackendError) -> [Extent] {
     precondition(extentsMax > 0, "at least one extent has to fit")
     guard !range.isEmpty else { return [] }
-    return try file.withLock { file throws(BackendError) in
-      var extents: [Extent] = []
-      var offset = range.lowerBound
-      while offset < range.upperBound {
-        guard let next = try run(in: offset..<range.upperBound, of: file) else {
-          // Behind the present end of the file: said when somebody asks from there on.
-          if extents.isEmpty { throw BackendError(.ioError, at: offset) }
-          break
-        }
-        offset += next.lengthBytes
-        if let last = extents.indices.last, extents[last].kind == next.kind {
-          extents[last].lengthBytes += next.lengthBytes
-        } else if extents.count < extentsMax {
-          extents.append(next)
-        } else {
-          break
-        }
+    var extents: [Extent] = []
+    var offset = range.lowerBound
+    while offset < range.upperBound {
+      // Locked for a run, not for the whole query: a long one must not hold up READs of other ranges.
+      let next = try file.withLock { file throws(BackendError) in try run(in: offset..<range.upperBound, of: file) }
+      guard let next else {
+        // Behind the present end of the file: said when somebody asks from there on.
+        if extents.isEmpty { throw BackendError(.ioError, at: offset) }
+        break
       }
-      return extents
+      offset += next.lengthBytes
+      if let last = extents.indices.last, extents[last].kind == next.kind {
+        extents[last].lengthBytes += next.lengthBytes
+      } else if extents.count < extentsMax {
+        extents.append(next)
+      } else {
+        break
+      }
     }
+    return extents
   }
 
   /// The run that `rest` starts with, inside `rest`; nil when `rest` starts beyond the end of the file.

@@ -7,10 +7,11 @@ import Testing
 private func id(_ number: UInt64) -> ConnectionID { ConnectionID(rawValue: number) }
 
 /// Small numbers: 100 in all, of which 30 are for the oldest incomplete payload; 40 for each connection.
-private func smallBudget() -> ByteBudget {
+private func smallBudget(smallBytes: Int = 0) -> ByteBudget {
   var limits = Limits()
   limits.totalBytesMax = 100
   limits.connectionBytesMax = 40
+  limits.smallChargeBytesMax = smallBytes
   return ByteBudget(limits: limits, payloadBytesMax: 30)
 }
 
@@ -50,8 +51,7 @@ private func smallBudget() -> ByteBudget {
     #expect(budget.charge(30, to: id(1)) == .granted)
     #expect(budget.total == 100)
     // It is complete: the next in age may draw on what becomes free.
-    #expect(budget.payloadEnds(id(1)) == [id(2)])
-    #expect(budget.charge(1, to: id(2)) == .mustWait)
+    #expect(budget.payloadEnds(id(1)) == [])
     #expect(budget.release(30, of: id(1)) == [id(2)])
     #expect(budget.charge(30, to: id(2)) == .granted)
   }
@@ -62,7 +62,8 @@ private func smallBudget() -> ByteBudget {
     #expect(budget.charge(30, to: id(2)) == .granted)
     for number: UInt64 in [5, 3, 4, 5, 3] { #expect(budget.charge(10, to: id(number)) == .mustWait) }
     #expect(budget.isContended)
-    #expect(budget.release(10, of: id(1)) == [id(5), id(3), id(4)])
+    #expect(budget.release(5, of: id(1)) == [])
+    #expect(budget.release(5, of: id(1)) == [id(5), id(3), id(4)])
     #expect(!budget.isContended)
     #expect(budget.release(10, of: id(1)) == [])
   }
@@ -75,6 +76,45 @@ private func smallBudget() -> ByteBudget {
     budget.forget(id(3))
     #expect(!budget.isContended)
     #expect(budget.release(40, of: id(1)) == [])
+  }
+
+  /// A small request of somebody who holds nothing is bounded by the number of connections, and never waits.
+  @Test func smallRequestNeverWaitsForOthers() {
+    var budget = smallBudget(smallBytes: 4)
+    #expect(budget.charge(40, to: id(1)) == .granted)
+    #expect(budget.charge(30, to: id(2)) == .granted)
+    #expect(budget.charge(4, to: id(3)) == .granted)
+    #expect(budget.charge(4, to: id(3)) == .mustWait)
+    #expect(budget.charge(5, to: id(4)) == .mustWait)
+  }
+
+  /// An image that hangs keeps what its requests hold.
+  @Test func oneImageHoldsNoMoreThanItsShare() {
+    var limits = Limits()
+    limits.totalBytesMax = 100
+    limits.connectionBytesMax = 40
+    limits.imageBytesMax = 50
+    limits.smallChargeBytesMax = 0
+    var budget = ByteBudget(limits: limits, payloadBytesMax: 30)
+    let hung = ImageKey(rawValue: 1)
+    for number: UInt64 in 1...3 { budget.attach(id(number), to: hung) }
+    budget.attach(id(4), to: ImageKey(rawValue: 2))
+    #expect(budget.charge(40, to: id(1)) == .granted)
+    #expect(budget.charge(20, to: id(2)) == .mustWait)
+    #expect(budget.charge(20, to: id(4)) == .granted)
+    #expect(budget.release(40, of: id(1)) == [id(2)])
+    #expect(budget.charge(20, to: id(2)) == .granted)
+  }
+
+  /// Replies that exist already are charged without asking, and take nobody out of the queue.
+  @Test func chargeForWhatExistsKeepsThePlaceInTheQueue() {
+    var budget = smallBudget()
+    _ = budget.charge(40, to: id(1))
+    _ = budget.charge(30, to: id(2))
+    #expect(budget.charge(10, to: id(3)) == .mustWait)
+    budget.chargeExisting(5, to: id(3))
+    #expect(budget.isContended)
+    #expect(budget.release(30, of: id(2)) == [id(3)])
   }
 
   /// Whoever holds memory, or the place of the oldest payload, and moves nothing can be found while others wait.
@@ -125,7 +165,7 @@ private func smallBudget() -> ByteBudget {
           budget.payloadBegins(each)
         case 7: claim(budget.payloadEnds(each) == naive.payloadEnds(each), context)
         default:
-          naive.waiting.removeAll { $0 == each }
+          naive.waiting.removeAll { $0.id == each }
           budget.forget(each)
         }
         claim(budget.total == naive.total, context)
@@ -181,34 +221,46 @@ private func smallBudget() -> ByteBudget {
 private struct NaiveBudget {
   var held: [ConnectionID: [Int]] = [:]
   var incomplete: [ConnectionID] = []
-  var waiting: [ConnectionID] = []
+  var waiting: [(id: ConnectionID, bytes: Int)] = []
 
   var total: Int { held.values.reduce(0) { $0 + $1.reduce(0, +) } }
 
   mutating func charge(_ bytes: Int, to id: ConnectionID) -> ByteBudget.Charge {
     let own = held[id, default: []].reduce(0, +)
     if own > 0 && own + bytes > 40 { return .connectionIsFull }
-    let isOldest = incomplete.first == id
-    let isAlone = incomplete.isEmpty && total == 0
-    if total + bytes > (isOldest || isAlone ? 100 : 70) {
-      if !waiting.contains(id) { waiting.append(id) }
+    guard fits(bytes, id) else {
+      if let index = waiting.firstIndex(where: { $0.id == id }) {
+        waiting[index].bytes = bytes
+      } else {
+        waiting.append((id, bytes))
+      }
       return .mustWait
     }
     held[id, default: []].append(bytes)
-    waiting.removeAll { $0 == id }
+    waiting.removeAll { $0.id == id }
     return .granted
   }
 
   mutating func release(_ bytes: Int, of id: ConnectionID) -> [ConnectionID] {
     held[id]!.remove(at: held[id]!.firstIndex(of: bytes)!)
     if held[id]!.isEmpty { held[id] = nil }
-    defer { waiting = [] }
-    return waiting
+    return wake()
+  }
+
+  private mutating func wake() -> [ConnectionID] {
+    let woken = waiting.filter { fits($0.bytes, $0.id) }.map(\.id)
+    waiting.removeAll { woken.contains($0.id) }
+    return woken
+  }
+
+  private func fits(_ bytes: Int, _ id: ConnectionID) -> Bool {
+    let isOldest = incomplete.first == id
+    let isAlone = incomplete.isEmpty && total == 0
+    return total + bytes <= (isOldest || isAlone ? 100 : 70)
   }
 
   mutating func payloadEnds(_ id: ConnectionID) -> [ConnectionID] {
     incomplete.removeAll { $0 == id }
-    defer { waiting = [] }
-    return waiting
+    return wake()
   }
 }
