@@ -304,8 +304,8 @@ package final class Server: Sendable {
     let isOver = age >= Int64(limits.shutdownSeconds) * 1000
     for connection in all {
       if isOver { connection.die("the server is shutting down") }
-      // A moment for clients in mid-sentence to be told that the server goes.
-      if age >= Limits.shutdownLingerMilliseconds { connection.closeIfQuiet() }
+      // A moment for clients in mid-sentence to be told that the server goes. Who waited for memory needs none for that.
+      if age >= Limits.shutdownLingerMilliseconds { connection.closeIfQuiet() } else { connection.wake() }
     }
     if isOver, age % 1000 < 50 { logger.notice("waiting for the requests in flight of \(all.count) connections") }
     return false

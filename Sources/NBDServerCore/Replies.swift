@@ -243,8 +243,9 @@ package struct Replies: ~Copyable, Sendable {
   /// The descriptor is, or is being, closed.
   package var isClosing: Bool { isClosed }
 
-  /// Nobody serves it, it owes nothing, and nothing that it received waits to be looked at.
-  package var isQuiet: Bool { !isLeased && !isPaused && !isSending && inFlight.isEmpty && outgoing.isEmpty }
+  /// Nobody serves it and it owes nothing. (While shutting down; a connection that waits for memory was woken before, so that
+  /// its requests were refused.)
+  package var isQuiet: Bool { !isLeased && !isSending && inFlight.isEmpty && outgoing.isEmpty }
 }
 
 extension Replies.Life {

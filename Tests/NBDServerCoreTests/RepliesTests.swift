@@ -30,7 +30,7 @@ extension Replies {
     claim(!replies.mayBeginSending())
     let second = replies.append(outgoing(10))
     claim(second == (0, false))
-    claim(replies.outgoingBytes == 10)
+    claim(replies.outgoingBytes == 10 + Limits.overheadBytes)
     let next = replies.takeNext()
     claim(next?.rest == 10)
     let last = replies.takeNext()
@@ -60,7 +60,7 @@ extension Replies {
     _ = replies.append(outgoing(7))
     taken.sentBytes = 6
     claim(replies.putBack(taken) == 0)
-    claim(replies.outgoingBytes == 11)
+    claim(replies.outgoingBytes == 11 + 2 * Limits.overheadBytes)
     let first = replies.takeNext()
     claim(first?.sent == 6)
     let second = replies.takeNext()
