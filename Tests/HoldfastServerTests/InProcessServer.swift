@@ -15,21 +15,26 @@ final class InProcessServer {
   let server: Server
   let image: Image
   private let directory: URL
-  private let path: String
+  let path: String
   private var isStopped = false
 
-  init(
+  convenience init(
     _ backend: any BlockBackend, guards: GuardSwitches = .allStand, limits: Limits = Limits(), isReadOnly: Bool = false
   ) throws {
+    let image = Image(
+      backend: backend, lanes: Lanes(workersAwakeMax: Server.workersAwakeMax(cpus: 2)), guards: guards)
+    let export = Export(name: "disk", aliases: [""], isReadOnly: isReadOnly, image: image)
+    try self.init(exports: [export], image: image, guards: guards, limits: limits)
+  }
+
+  init(exports: [Export], image: Image, guards: GuardSwitches = .allStand, limits: Limits = Limits()) throws {
+    self.image = image
     directory = FileManager.default.temporaryDirectory.appending(path: "holdfast-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
     path = directory.appending(path: "s").path
     var logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
     logger.logLevel = .critical
-    image = Image(backend: backend, lanes: Lanes(workersAwakeMax: Server.workersAwakeMax(cpus: 2)), guards: guards)
-    server = Server(
-      exports: [Export(name: "disk", aliases: [""], isReadOnly: isReadOnly, image: image)], limits: limits, cpus: 2,
-      logger: logger, guards: guards)
+    server = Server(exports: exports, limits: limits, cpus: 2, logger: logger, guards: guards)
     try server.listen(unixPath: path, mode: 0o600)
   }
 
