@@ -188,10 +188,9 @@ package struct Replies: ~Copyable, Sendable {
   /// - Returns: false when room was made in the meantime: the lease goes on, and tries again.
   package mutating func pause() -> Bool {
     precondition(isLeased, "only the lease holder pauses")
-    if wakeIsPending {
-      wakeIsPending = false
-      return false
-    }
+    // While it owes too much the room does not help; what removes that wakes it again.
+    let goesOn = exchange(&wakeIsPending, with: false) && !mustPause
+    guard !goesOn else { return false }
     isPaused = true
     isLeased = false
     return true
