@@ -1,6 +1,7 @@
 // A server in the process of the test, so that its backend can be held, broken and cut off.
 
 import BlockBackend
+import DaemonHarness
 import Dispatch
 import EventLoops
 import Foundation
@@ -8,6 +9,7 @@ import HoldfastServer
 import Logging
 import NBDClient
 import NBDServerCore
+import Synchronization
 import TestBackends
 
 /// A server on a Unix socket of its own.
@@ -50,6 +52,17 @@ final class InProcessServer {
     return client
   }
 
+  /// A client that has said nothing yet.
+  func socket(timeoutSeconds: Int = 30) throws -> RawSocket {
+    try RawSocket(unix: path, timeoutSeconds: timeoutSeconds)
+  }
+
+  /// Begins what SIGTERM does, and does not wait for it.
+  func beginStop() -> Stopping {
+    isStopped = true
+    return Stopping(server)
+  }
+
   /// Stops it as SIGTERM does.
   @discardableResult
   func stop() -> Server.End? {
@@ -64,6 +77,19 @@ final class InProcessServer {
     ended.wait()
     return result.value
   }
+}
+
+/// A shutdown that is under way.
+final class Stopping: Sendable {
+  private let hasEnded = Atomic<Bool>(false)
+
+  fileprivate init(_ server: Server) {
+    server.shutDown { [self] _ in hasEnded.store(true, ordering: .sequentiallyConsistent) }
+  }
+
+  var isOver: Bool { hasEnded.load(ordering: .sequentiallyConsistent) }
+
+  func ends(withinSeconds seconds: Double) -> Bool { eventually(seconds: seconds) { isOver } }
 }
 
 /// Carries a value from another thread; a semaphore orders the accesses.
