@@ -86,7 +86,13 @@ struct Job: ~Copyable, Sendable {
   private mutating func dropPayload() {
     guard payload != nil else { return }
     payload = nil
-    let surplus = max(0, chargedBytes - Limits.overheadBytes)
+    keepCharge(ofBytes: 0)
+  }
+
+  /// Gives back what was charged for more than it turned out to need: a reply of holes is short.
+  private mutating func keepCharge(ofBytes bytes: Int) {
+    let surplus = max(0, chargedBytes - bytes - Limits.overheadBytes)
+    guard surplus > 0 else { return }
     chargedBytes -= surplus
     connection.release(surplus)
   }
@@ -208,6 +214,7 @@ struct Job: ~Copyable, Sendable {
 
   private consuming func end(_ reply: consuming PieceBuffer) {
     payload = nil
+    keepCharge(ofBytes: reply.capacityBytes)
     connection.end(id, reply: Replies.Outgoing(reply, chargedBytes: chargedBytes))
   }
 }

@@ -23,8 +23,9 @@ package struct Limits: Sendable, Equatable {
   /// Memory that one connection may hold: two maximum payloads with their headers.
   package var connectionBytesMax = 64 * 1024 * 1024 + 4096
 
-  /// Memory that the requests to one image may hold: half, so that an image that hangs leaves the rest to the others.
-  package var imageBytesMax = 128 * 1024 * 1024
+  /// Memory that the requests to one image may hold, so that one that hangs leaves something to the others: six maximum
+  /// payloads.
+  package var imageBytesMax = 192 * 1024 * 1024
 
   /// What a connection that holds nothing is always granted: a request that fits a worker's buffer, with its header. Such
   /// requests never wait for others; `connectionsMax` bounds them.
