@@ -234,6 +234,8 @@ final class Connection: Sendable {
   /// Closes the descriptor when nothing is left to do. Any thread, after every change that may be the last.
   func closeIfDone() {
     guard replies.withLock({ $0.mayClose() }) else { return }
+    // Who died has been told of with the reason.
+    if isAlive { logger.info("disconnected") }
     transmissionSlot.withLock { $0 = nil }
     let receiver = parked.withLock { exchange(&$0, with: nil) }
     if var receiver {
