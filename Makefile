@@ -45,7 +45,7 @@ endef
 
 GUEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 nbd-client busybox-static e2fsprogs cpio
 
-.PHONY: help run build test test-guest lint release build-packages test-packages guards tsan clean
+.PHONY: help run build test test-guest lint release build-packages test-packages guards clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -89,8 +89,5 @@ syscalls: test-packages release ## system calls per 4k read, beside nbdkit
 guards: test-packages ## each guard of the invariants: 100 runs with it, up to 10 without
 	@HOLDFAST_GUARD_RUNS=100 swift test $(TEST_FLAGS) --filter 'GuardTests|trimIsRoundedInward|shortWriteIsContinued|probeBetweenPositionAndRead'
 
-tsan: ## the unit tests under the thread sanitizer
-	@swift test --disable-xctest --scratch-path .build-tsan --sanitize=thread --skip IntegrationTests --skip TidyTests
-
 clean: ## remove everything that was built
-	@rm -rf .build .build-tsan
+	@rm -rf .build
