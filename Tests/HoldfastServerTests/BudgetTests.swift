@@ -25,18 +25,6 @@ import Testing
   @Test func halfSentWritesAllFinish() throws {
     let server = try InProcessServer(MemoryBackend(sizeBytes: 256 << 20), limits: limits(extraBytes: 4 * mebibyte))
     let (count, length) = (8, 12 * mebibyte)
-    let clients = try (0..<count).map { _ in try server.client() }
-    let half = bytes(7, length / 2)
-    for (index, client) in clients.enumerated() {
-      client.expect(Cmd.write, cookie: 1, offset: UInt64(index * length), length: UInt32(length))
-      let header = requestBytes(Cmd.write, cookie: 1, offset: UInt64(index * length), length: UInt32(length))
-      try client.socket.send(header)
-      _ = try client.socket.sendWithoutWaiting(half)
-    }
-    // What the sockets took of the first half is not known here: each goes on with a request of its own.
-    for client in clients { client.socket.close() }
-    #expect(eventually(seconds: 10) { server.server.connectionCount == 0 && server.server.chargedBytes == 0 })
-
     let path = server.path
     onThreads(count) { index in
       let client = try RawClient.connect(unix: path)
@@ -64,7 +52,7 @@ import Testing
     try silent.socket.send(requestBytes(Cmd.write, cookie: 1, offset: 0, length: UInt32(8 * mebibyte)))
     try silent.socket.send(bytes(1, 4 * mebibyte))
     #expect(eventually(seconds: 5) { server.server.chargedBytes >= 4 * mebibyte })
-    #expect(try patient.read(0, UInt32(8 * mebibyte)).data.count == 8 * mebibyte)
+    #expect(try patient.read(0, UInt32(3 * mebibyte)).data.count == 3 * mebibyte)
     #expect(eventually(seconds: 5) { silent.socket.hasEnded() })
   }
 
@@ -85,7 +73,8 @@ import Testing
   /// A client that does not read its replies stops itself, and holds about what it may owe.
   @Test func clientThatDoesNotReadIsNotReadEither() throws {
     let server = try InProcessServer(MemoryBackend(sizeBytes: 64 << 20))
-    let (silent, other) = (try server.client(), try server.client())
+    // Simple replies: a hole would be sent as such.
+    let (silent, other) = (try server.client(structured: false), try server.client())
     let count = 4000
     for cookie in 1...UInt64(count) { silent.expect(Cmd.read, cookie: cookie, offset: 0, length: 64 << 10) }
     let requests = (1...UInt64(count)).flatMap { requestBytes(Cmd.read, cookie: $0, offset: 0, length: 64 << 10) }

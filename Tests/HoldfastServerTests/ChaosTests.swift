@@ -34,8 +34,8 @@ private final class Chaos: Sendable {
     gate = GateBackend(Bool.random(using: &random) ? MemoryBackend(sizeBytes: size) : remoteMemory(sizeBytes: size))
     var limits = Limits()
     limits.requestsInFlightMax = Int.random(in: 2...64, using: &random)
-    // Little beyond the reserve, so that connections wait for memory.
-    limits.totalBytesMax = 32 << 20 + Int.random(in: 1...8, using: &random) << 20
+    // Little beyond the reserve, so that connections wait for memory; more than one request of them needs.
+    limits.totalBytesMax = 32 << 20 + Int.random(in: 5...12, using: &random) << 20
     limits.connectionBytesMax = 33 << 20
     limits.sendQueuePauseBytes = 64 << 10
     limits.sendQueueResumeBytes = 16 << 10
