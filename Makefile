@@ -22,6 +22,9 @@ TEST_PACKAGES := $(BUILD_PACKAGES) pkg-config strace procps \
   libnbd-dev libnbd-bin python3-libnbd nbdfuse nbdkit qemu-utils fio \
   fuse3 libfuse3-dev xfsprogs e2fsprogs btrfs-progs
 
+# The servers that holdfast is compared with, and their clients.
+BENCH_PACKAGES := $(BUILD_PACKAGES) nbdkit qemu-utils libnbd-bin nbd-server procps util-linux
+
 # A guest under QEMU, for test-guest.
 GUEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 nbd-client busybox-static e2fsprogs cpio
 
@@ -45,7 +48,7 @@ endef
 
 GUEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 nbd-client busybox-static e2fsprogs cpio
 
-.PHONY: help run build test test-guest lint release build-packages test-packages guards clean
+.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-packages guards clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -79,6 +82,25 @@ guest-packages:
 
 test-guest: guest-packages release ## a Linux guest whose own nbd.ko uses an export
 	@scripts/test-guest
+
+# nbd-server's package starts a service on port 10809 when it is installed, and at every boot: a policy that says no and
+# update-rc.d prevent both.
+bench-packages:
+	@if [[ "$$(dpkg-query -W -f '$${db:Status-Status}' nbd-server 2>/dev/null)" != installed && "$$(id -u)" == 0 ]]; then
+	  if [[ ! -e /usr/sbin/policy-rc.d ]]; then
+	    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+	    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+	    chmod 755 /usr/sbin/policy-rc.d
+	  fi
+	  isNew=yes
+	fi
+	$(call install,$(BENCH_PACKAGES))
+	[[ -z "$${isNew:-}" ]] || update-rc.d nbd-server disable
+
+bench: bench-packages release ## holdfast beside other servers; ROUNDS=5 SECONDS_EACH=1 CASES=qd16,fua SERVERS=holdfast,nbdkit
+	@swift build -c release --product holdfast-bench
+	.build/release/holdfast-bench run --rounds $(or $(ROUNDS),5) --seconds $(or $(SECONDS_EACH),1) \
+	  $(if $(CASES),--cases '$(CASES)') $(if $(SERVERS),--servers '$(SERVERS)')
 
 bench-locks: build-packages ## the figures of docs/range-locks.md
 	@swift run -c release holdfast-bench-locks

@@ -66,6 +66,15 @@ let package = Package(
     .executableTarget(
       name: "holdfast-bench-locks", dependencies: ["RangeLocks", "Syscalls", system], swiftSettings: settings),
 
+    // Compares servers under load; `make bench`. A tool: it ships with nobody and works with C interfaces nearly throughout.
+    .executableTarget(
+      name: "holdfast-bench",
+      dependencies: [
+        "Syscalls", "DaemonHarness", system, .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: harness),
+    .testTarget(name: "BenchTests", dependencies: ["holdfast-bench"], swiftSettings: harness),
+
     // Backends that hold, fail and lose, and what every backend has to do.
     support("TestBackends", ["BlockBackend", system]),
     tests("BlockBackendTests", ["BlockBackend", "TestBackends", system]),

@@ -9,6 +9,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -222,6 +223,25 @@ int hf_thread_create(size_t stack_bytes, void *(*body)(void *), void *context) {
 }
 
 int hf_thread_set_name(const char *name) { return -pthread_setname_np(pthread_self(), name); }
+
+int hf_thread_set_cpus(uint64_t cpus) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (int cpu = 0; cpu < 64; cpu++) {
+    if (cpus >> cpu & 1) CPU_SET(cpu, &set);
+  }
+  return sched_setaffinity(0, sizeof set, &set) < 0 ? -errno : 0;
+}
+
+int hf_thread_cpus(uint64_t *cpus) {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) < 0) return -errno;
+  *cpus = 0;
+  for (int cpu = 0; cpu < 64; cpu++) {
+    if (CPU_ISSET(cpu, &set)) *cpus |= UINT64_C(1) << cpu;
+  }
+  return 0;
+}
 
 static atomic_int signal_descriptors[65];
 

@@ -19,6 +19,16 @@ package enum PosixThread {
     if result < 0 { unsafe start.release() }
     _ = try checked(result)
   }
+
+  /// The calling thread, and what it starts from now on, runs on the processors whose bits are set in `cpus` only.
+  package static func run(onCPUs cpus: UInt64) throws(Errno) { _ = try checked(hf_thread_set_cpus(cpus)) }
+
+  /// The processors, of the first 64, on which the calling thread may run.
+  package static func cpus() throws(Errno) -> UInt64 {
+    var cpus: UInt64 = 0
+    _ = try checked(unsafe hf_thread_cpus(&cpus))
+    return cpus
+  }
 }
 
 private final class ThreadStart: Sendable {

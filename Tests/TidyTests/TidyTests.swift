@@ -25,6 +25,9 @@ import Testing
       "HoldfastServer", "NBDServerCore", "SparseFile", "BlockBackend", "Syscalls", "EventLoops", "SystemPackage",
       "Logging", "ArgumentParser", "TOMLKit", "Synchronization", "Glibc",
     ],
+    "holdfast-bench": [
+      "Syscalls", "DaemonHarness", "SystemPackage", "ArgumentParser", "Synchronization", "Glibc",
+    ],
     "holdfast-bench-locks": ["RangeLocks", "Syscalls", "SystemPackage", "Glibc"],
   ]
 

@@ -1,0 +1,100 @@
+// The whole comparison: rounds of cases, each on every server, started afresh, in an order that rotates.
+
+import DaemonHarness
+import Glibc
+import Syscalls
+
+struct BenchOptions {
+  var rounds: Int
+  /// Nil: as each case says.
+  var seconds: Double?
+  var cases: [Case]
+  var servers: [ServerKind]
+  var holdfast: String
+  var bench: String
+  /// Holds the images; on the file system that is to be measured.
+  var directory: String
+  /// What can be typed to have the same again.
+  var command: String
+}
+
+/// All samples of a run, by case and server.
+struct BenchResults {
+  var samples: [String: [ServerKind: [Sample]]] = [:]
+  var failures: [(item: String, server: ServerKind, reason: String)] = []
+  var commandLines: [ServerKind: String] = [:]
+
+  mutating func add(_ sample: Sample, _ item: Case, _ kind: ServerKind) {
+    samples[item.name, default: [:]][kind, default: []].append(sample)
+  }
+
+  func summary(_ item: Case, _ kind: ServerKind, _ value: (Sample) -> Double?) -> Summary? {
+    Summary((samples[item.name]?[kind] ?? []).compactMap(value))
+  }
+
+  func hasFailed(_ item: Case, _ kind: ServerKind) -> Bool {
+    failures.contains { $0.item == item.name && $0.server == kind }
+  }
+}
+
+func runBenchmarks(_ options: BenchOptions) -> BenchResults {
+  var results = BenchResults()
+  let images = Images(directory: options.directory)
+  let start = MonotonicClock.nanoseconds
+  for round in 0..<options.rounds {
+    for (index, item) in options.cases.enumerated() {
+      for step in options.servers.indices {
+        let kind = options.servers[(step + round + index) % options.servers.count]
+        // What failed once would fail again, and half a median is none.
+        guard item.includes(kind), !results.hasFailed(item, kind) else { continue }
+        let label = "round \(round + 1)/\(options.rounds)  \(item.name)  \(kind.rawValue)"
+        do {
+          let sample = try measureAfresh(item, kind, options, images, &results)
+          results.add(sample, item, kind)
+          let cpu = sample.cpuMicrosecondsPerOperation.map { "  \(brief($0)) us CPU" } ?? ""
+          let late = sample.p99Microseconds.map { "  p99 \(brief($0)) us" } ?? ""
+          progress("\(label)  \(brief(sample.value)) \(item.unit.rawValue)\(cpu)\(late)")
+        } catch {
+          results.failures.append((item.name, kind, "\(error)"))
+          progress("\(label)  failed: \(error)")
+        }
+      }
+    }
+    let minutes = Double(MonotonicClock.nanoseconds - start) / 60e9
+    progress("round \(round + 1) of \(options.rounds) done after \(fixed(minutes, 1)) minutes")
+  }
+  return results
+}
+
+private func measureAfresh(
+  _ item: Case, _ kind: ServerKind, _ options: BenchOptions, _ images: Images, _ results: inout BenchResults
+) throws -> Sample {
+  var item = item
+  if let seconds = options.seconds, case .load(var workload) = item.work {
+    workload.seconds = seconds
+    item.work = .load(workload)
+  }
+  try images.prepare(item.image)
+  let serving = Serving(
+    image: images.path(item.image), sizeBytes: item.image.sizeBytes, readOnly: item.readOnly,
+    socket: "\(options.directory)/nbd.sock", tcpPort: item.tcp ? try freePort() : nil, sparePort: try freePort(),
+    holdfast: options.holdfast, bench: options.bench)
+  let server = try RunningServer(kind, serving, cpus: item.cpus?.server)
+  defer {
+    server.end()
+    if kind == .qemuNative { images.isStale(item.image) }
+  }
+  if results.commandLines[kind] == nil, !item.tcp, !item.readOnly {
+    results.commandLines[kind] = server.commandLine.map {
+      $0.replacing(options.directory + "/", with: "").replacing(options.holdfast, with: "holdfast")
+        .replacing(options.bench, with: "holdfast-bench")
+    }.joined(separator: " ")
+  }
+  return try measure(item, on: server)
+}
+
+/// One line on standard error.
+func progress(_ line: String) {
+  let bytes = Array((line + "\n").utf8)
+  _ = write(2, bytes, bytes.count)
+}

@@ -1,0 +1,154 @@
+// What a run has shown, as Markdown and as JSON. Pure.
+
+struct Report {
+  var options: BenchOptions
+  var machine: Machine
+  var results: BenchResults
+
+  private var servers: [ServerKind] { options.servers }
+
+  // MARK: Markdown
+
+  var markdown: String {
+    var text = "# Benchmarks\n\n"
+    text +=
+      "`\(options.command)`: \(options.rounds) rounds, each server started afresh for each measurement, in an order "
+    text += "that rotates; medians, with the least and the most of the rounds in parentheses. "
+    text += "Only ratios within one run mean anything.\n\n"
+    text += machine.facts.map { "- \($0.name): \($0.value)\n" }.joined()
+    text += "\n## Holdfast and the best peer\n\nRatio: to the best peer of the case, above 1 is better. CPU: of the "
+    text += "server per operation in microseconds, and its ratio to the cheapest peer, below 1 is cheaper.\n\n"
+    text += verdicts.text
+    text += "\n## Speed of every server\n\nRelative to the best peer; above 1 is faster. Not counted as peers: "
+    text += "nbd-server-splice, except on read-only exports (on a writable one its replies can mix old and new data), "
+    text += "and null, which touches no file and shows what the generator and the sockets cost.\n\n"
+    text += ratios { verdict, item, summary in
+      item.unit.ratio(summary.median, to: verdict.best.summary.median)
+    } value: {
+      $0.value
+    }
+    text += "\n## CPU per operation of every server\n\nRelative to the cheapest peer; below 1 is cheaper.\n\n"
+    text += ratios { verdict, _, summary in
+      verdict.cheapest.map { summary.median / $0.summary.median }
+    } value: {
+      $0.cpuMicrosecondsPerOperation
+    }
+    text += "\n## Latency\n\nMicroseconds: median / 99th percentile, medians of the rounds.\n\n" + latencies
+    text += "\n## Command lines\n\n"
+    for kind in servers { text += results.commandLines[kind].map { "- \(kind.rawValue): `\($0)`\n" } ?? "" }
+    if !results.failures.isEmpty {
+      text += "\n## Not measured\n\n"
+      for failure in results.failures {
+        let reason = failure.reason.split(separator: "\n").first ?? ""
+        text += "- \(failure.item), \(failure.server.rawValue): \(reason)\n"
+      }
+    }
+    return text
+  }
+
+  /// The main table; printed at the end of a run, too.
+  var verdicts: Table {
+    var table = Table([
+      "case", "holdfast", "best peer", "ratio", "floor", "goal", "CPU", "cheapest peer", "CPU ratio", "CPU goal",
+    ])
+    for item in options.cases {
+      guard let verdict = Verdict(item, results) else { continue }
+      let mark = verdict.ratio < item.floor ? " (!)" : verdict.ratio >= item.goal ? " *" : ""
+      let cheapest = verdict.cheapest.map { "\($0.kind.rawValue) \(brief($0.summary.median))" }
+      let cpuMark = zip(verdict.cpuRatio, item.cpuGoal).map { $0 <= $1 ? " *" : "" } ?? ""
+      table.rows.append([
+        item.name, spread(verdict.ours, item.unit),
+        "\(verdict.best.kind.rawValue) \(spread(verdict.best.summary, item.unit))",
+        fixed(verdict.ratio, 2) + mark, brief(item.floor), brief(item.goal),
+        verdict.ourCPU.map { brief($0.median) } ?? "-",
+        cheapest ?? "-", verdict.cpuRatio.map { fixed($0, 2) + cpuMark } ?? "-", item.cpuGoal.map(brief) ?? "-",
+      ])
+    }
+    return table
+  }
+
+  private func zip(_ a: Double?, _ b: Double?) -> (Double, Double)? {
+    guard let a, let b else { return nil }
+    return (a, b)
+  }
+
+  private func spread(_ summary: Summary, _ unit: Unit) -> String {
+    "\(brief(summary.median)) \(unit.rawValue) (\(brief(summary.least))-\(brief(summary.most)))"
+  }
+
+  private func ratios(
+    _ ratio: (Verdict, Case, Summary) -> Double?, value: (Sample) -> Double?
+  ) -> String {
+    var table = Table(["case"] + servers.map(\.rawValue))
+    for item in options.cases {
+      guard let verdict = Verdict(item, results) else { continue }
+      let cells = servers.map { kind in
+        results.summary(item, kind, value).flatMap { ratio(verdict, item, $0) }.map { fixed($0, 2) } ?? "-"
+      }
+      if cells.contains(where: { $0 != "-" }) { table.rows.append([item.name] + cells) }
+    }
+    return table.text
+  }
+
+  private var latencies: String {
+    var table = Table(["case"] + servers.map(\.rawValue))
+    for item in options.cases {
+      let cells = servers.map { kind in
+        guard let middle = results.summary(item, kind, \.p50Microseconds),
+          let late = results.summary(item, kind, \.p99Microseconds)
+        else { return "-" }
+        return "\(brief(middle.median)) / \(brief(late.median))"
+      }
+      if cells.contains(where: { $0 != "-" }) { table.rows.append([item.name] + cells) }
+    }
+    return table.text
+  }
+
+  // MARK: JSON
+
+  var json: String {
+    let cases: [JSON] = options.cases.map { item in
+      var members: [(String, JSON)] = [
+        ("name", .text(item.name)), ("unit", .text(item.unit.rawValue)), ("floor", .number(item.floor)),
+        ("goal", .number(item.goal)),
+      ]
+      if let goal = item.cpuGoal { members.append(("cpuGoal", .number(goal))) }
+      if let verdict = Verdict(item, results) {
+        members.append(("bestPeer", .text(verdict.best.kind.rawValue)))
+        members.append(("ratio", .number(verdict.ratio)))
+        if let cheapest = verdict.cheapest { members.append(("cheapestPeer", .text(cheapest.kind.rawValue))) }
+        if let ratio = verdict.cpuRatio { members.append(("cpuRatio", .number(ratio))) }
+      }
+      let measured = servers.compactMap { kind in
+        results.samples[item.name]?[kind].map { (kind.rawValue, JSON.members(rounds($0))) }
+      }
+      return .members(members + [("servers", .members(measured))])
+    }
+    let failures = results.failures.map {
+      JSON.members([("case", .text($0.item)), ("server", .text($0.server.rawValue)), ("reason", .text($0.reason))])
+    }
+    let document = JSON.members([
+      ("schema", .number(1)), ("command", .text(options.command)), ("rounds", .number(Double(options.rounds))),
+      ("machine", .members(machine.facts.map { ($0.name, .text($0.value)) })),
+      (
+        "commandLines",
+        .members(servers.compactMap { kind in results.commandLines[kind].map { (kind.rawValue, .text($0)) } })
+      ),
+      ("cases", .list(cases)), ("failures", .list(failures)),
+    ])
+    return document.text() + "\n"
+  }
+
+  /// One list for each quantity, a number for each round.
+  private func rounds(_ samples: [Sample]) -> [(String, JSON)] {
+    let quantities: [(String, (Sample) -> Double?)] = [
+      ("value", \.value), ("cpuMicrosecondsPerOperation", \.cpuMicrosecondsPerOperation),
+      ("clientMicrosecondsPerOperation", \.clientMicrosecondsPerOperation), ("p50Microseconds", \.p50Microseconds),
+      ("p99Microseconds", \.p99Microseconds),
+    ]
+    return quantities.compactMap { name, value in
+      let numbers = samples.compactMap(value)
+      return numbers.isEmpty ? nil : (name, .list(numbers.map(JSON.number)))
+    }
+  }
+}
