@@ -73,6 +73,8 @@ private let table = ExportTable([.test()])
     let backend = LayoutBackend([(.hole, 8192)], from: 0)
     let reply = try Reply(backend, 0, 100_000)
     claim(reply.chunks.map(\.isHole) == [true, false])
+    let all = LayoutBackend([(.hole, 99_999)], from: 0)
+    claim(try Reply(all, 0, 100_000).chunks.map(\.bytes) == [99_999, 1])
   }
 
   @Test func failedReadReplacesTheReply() {
