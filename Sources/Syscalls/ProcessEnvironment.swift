@@ -1,5 +1,6 @@
 // What a process is told about its surroundings when it starts, and the time of day for its log lines.
 
+import CLinux
 import Glibc
 import SystemPackage
 
@@ -12,8 +13,25 @@ package func environmentVariable(_ name: String) -> String? {
 /// The process runs as root.
 package func isRunByRoot() -> Bool { geteuid() == 0 }
 
+/// Opens /dev/null in place of whichever of the descriptors 0, 1 and 2 are closed. Else the next file to be opened, an image
+/// perhaps, gets such a number, and what is written to standard output or error goes into it. To be called before anything
+/// else is opened.
+package func fillStandardDescriptors() throws(Errno) {
+  while true {
+    // Open always gives the lowest number that is free.
+    let number = try checked(unsafe hf_open("/dev/null", O_RDWR, 0))
+    guard number <= STDERR_FILENO else {
+      _ = hf_close(Int32(number))
+      return
+    }
+  }
+}
+
 /// CPUs that are online.
 package func onlineCPUCount() -> Int { max(1, sysconf(CInt(_SC_NPROCESSORS_ONLN))) }
+
+/// What the page cache handles as a whole, bytes; a power of two.
+package func pageBytes() -> UInt32 { UInt32(max(4096, sysconf(CInt(_SC_PAGESIZE)))) }
 
 /// Makes a directory with permissions `mode` less the umask; one that exists is fine. Its parent has to exist.
 package func makeDirectory(_ path: String, mode: UInt32) throws(Errno) {

@@ -1,6 +1,8 @@
 // The command line: `holdfast serve`, `holdfast map`.
 
 import ArgumentParser
+import Syscalls
+import SystemPackage
 
 let holdfastVersion = "0.1.0"
 
@@ -19,6 +21,9 @@ let holdfastVersion = "0.1.0"
   /// Runs the command that the arguments name; every failure is printed in one way and ends with its own status.
   static func main() {
     do {
+      do throws(Errno) { try fillStandardDescriptors() } catch {
+        throw CommandFailure(.ioError, "cannot open /dev/null: \(reason(error))")
+      }
       var command = try parseAsRoot()
       try command.run()
     } catch let failure as CommandFailure {

@@ -57,6 +57,20 @@ extension Integration {
       }
     }
 
+    /// Else the image gets the number of standard output or error, and the daemon's own words go into it.
+    @Test(arguments: ["exec 1>&-", "exec 2>&-", "exec 0<&- 1>&- 2>&-"])
+    func anImageIsNeverStandardOutput(closing: String) throws {
+      try withDaemon(sizeBytes: 1 << 20, limits: closing) { daemon, image, _ in
+        try expectZero(daemon.client().read(0, 1 << 20).data)
+        try daemon.stop()
+        let descriptor = open(image, O_RDONLY | O_CLOEXEC)
+        defer { close(descriptor) }
+        var data = filled(1, 1 << 20)
+        #expect(pread(descriptor, &data, data.count, 0) == data.count)
+        expectZero(data)
+      }
+    }
+
     @Test func aSecondSignalEndsAtOnce() throws {
       try withDaemon { daemon, _, _ in
         let stalled = try stalledReader(daemon)
