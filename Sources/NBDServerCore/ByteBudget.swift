@@ -71,9 +71,14 @@ package struct ByteBudget: Sendable {
     isEnforced = guards.stands(.byteBudget)
   }
 
-  /// What `id` holds from now on counts for this image too, so that one that hangs does not hold all memory.
-  /// - Precondition: `id` holds nothing yet.
-  package mutating func attach(_ id: ConnectionID, to image: ImageKey) { imageOf[id] = image }
+  /// What `id` holds counts for this image too from now on, so that one that hangs does not hold all memory.
+  /// Once for each connection.
+  package mutating func attach(_ id: ConnectionID, to image: ImageKey) {
+    imageOf[id] = image
+    // Replies to options that are still in the queue: when they are given back, they are taken off this image.
+    let own = held[id, default: 0]
+    if own > 0 { heldByImage[image, default: 0] += own }
+  }
 
   /// Charges `bytes` to `id`. Never partly.
   package mutating func charge(_ bytes: Int, to id: ConnectionID) -> Charge {

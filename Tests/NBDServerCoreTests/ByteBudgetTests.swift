@@ -106,6 +106,24 @@ private func smallBudget(smallBytes: Int = 0) -> ByteBudget {
     #expect(budget.charge(20, to: id(2)) == .granted)
   }
 
+  /// Replies to options may still be unread when the handshake chooses an image.
+  @Test func whatWasHeldBeforeTheHandshakeEndedCountsForTheImage() {
+    var limits = Limits()
+    limits.imageBytesMax = 50
+    limits.smallChargeBytesMax = 0
+    var budget = ByteBudget(limits: limits, payloadBytesMax: 30)
+    let image = ImageKey(rawValue: 1)
+    for number: UInt64 in 1...3 {
+      budget.chargeExisting(20, to: id(number))
+      budget.attach(id(number), to: image)
+    }
+    #expect(budget.charge(1, to: id(1)) == .mustWait)
+    for number: UInt64 in 1...3 { _ = budget.release(20, of: id(number)) }
+    #expect(budget.charge(40, to: id(4)) == .granted, "of no image")
+    #expect(budget.charge(50, to: id(1)) == .granted)
+    #expect(budget.charge(1, to: id(2)) == .mustWait)
+  }
+
   /// Replies that exist already are charged without asking, and take nobody out of the queue.
   @Test func chargeForWhatExistsKeepsThePlaceInTheQueue() {
     var budget = smallBudget()
