@@ -74,6 +74,7 @@ enum HeldImages {
         case .conflict(let bytes, let readerIsWelcome):
           throw .inUse(onBytes: bytes, readerIsWelcome: readerIsWelcome)
         case .unsupported(let errno): image.lockRefusal = errno
+        case .failed(let errno): throw .failed(errno)
         }
       }
       if case .blockDevice = identity {

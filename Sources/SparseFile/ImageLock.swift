@@ -43,6 +43,8 @@ struct ImageLock {
     case conflict(onBytes: Set<UInt64>, readerIsWelcome: Bool)
     /// No such locks on this file system.
     case unsupported(Errno)
+    /// Whether somebody else holds one of these bytes could not be found out (a lock server that does not answer).
+    case failed(Errno)
   }
 
   /// Adds what `use` needs. On anything but `.locked` the locks are as before.
@@ -65,9 +67,12 @@ struct ImageLock {
     } catch {
       let refused = use.heldBytes.subtracting(heldBytes)
       keep(before)
+      return switch error {
       // A program that takes exclusive locks on these bytes is not QEMU, but means the same.
-      let isHeld = error == .resourceTemporarilyUnavailable || error == .permissionDenied
-      return isHeld ? .conflict(onBytes: refused, readerIsWelcome: false) : .unsupported(error)
+      case .resourceTemporarilyUnavailable, .permissionDenied: .conflict(onBytes: refused, readerIsWelcome: false)
+      case .notSupported, .noFunction, .noLocks, .invalidArgument: .unsupported(error)
+      default: .failed(error)
+      }
     }
   }
 
