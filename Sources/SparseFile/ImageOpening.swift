@@ -57,7 +57,8 @@ private struct ImageOpening {
         try grow(file)
         return try measured(file, lease, guards)
       } catch {
-        // Ours, and nobody has used it.
+        // Ours, unless another program was quicker with its locks: then it is that program's now.
+        if case .locked = error.category { throw error }
         do throws(Errno) { try Files.unlink(path) } catch {}
         throw error
       }
@@ -204,7 +205,7 @@ private struct ImageOpening {
     if let wanted = options.sizeBytes, wanted != sizeBytes {
       throw ImageOpenError(
         .cannotCreate,
-        "image \(path) exists and has \(sizeBytes) bytes, not \(wanted): an image is never cut or grown here; drop --size"
+        "image \(path) exists and has \(sizeBytes) bytes, not \(wanted): an image is never cut or grown here; drop --create and --size"
       )
     }
     var complete = image
@@ -225,10 +226,14 @@ private struct ImageOpening {
 
   private func deviceGeometry(_ file: OpenFile) throws(Errno) -> Geometry {
     let logical = try Files.logicalBlockBytes(file)
+    let sizeBytes = try Files.blockDeviceSizeBytes(file)
     return Geometry(
-      sizeBytes: try Files.blockDeviceSizeBytes(file),
+      // A started block at the end (a loop device on a file of odd size) can be neither read nor written.
+      sizeBytes: sizeBytes - sizeBytes % UInt64(logical),
       blockBytesPreferred: min(max(try Files.physicalBlockBytes(file), logical, 4096), 65536),
-      lockUnitBytes: logical, isRotational: try Files.isRotationalDevice(file))
+      // The page cache reads and writes back whole pages. Before Linux 6.15 a short write may fetch the rest of its page
+      // while a neighbouring block is zeroed, and put the old bytes of that block back.
+      lockUnitBytes: max(logical, pageBytes()), isRotational: try Files.isRotationalDevice(file))
   }
 
   private func fileSystemBlock(_ bytes: UInt64) -> UInt64 { bytes.nonzeroBitCount == 1 ? bytes : 4096 }
@@ -239,6 +244,13 @@ private struct ImageOpening {
     var warnings: [String] = []
     if let errno = lease.lockRefusal {
       warnings.append("image \(path) cannot be locked (\(errno)): nothing keeps another program from writing to it")
+    }
+    if isBlockDevice, let size = try? Files.blockDeviceSizeBytes(file), let block = try? Files.logicalBlockBytes(file),
+      size % UInt64(block) != 0
+    {
+      warnings.append(
+        "block device \(path) ends in a started block of \(size % UInt64(block)) bytes, which cannot be read or written and "
+          + "is not served")
     }
     if !isBlockDevice, kind?.isLocal != true {
       warnings.append(

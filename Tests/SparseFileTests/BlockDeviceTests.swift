@@ -15,7 +15,8 @@ private let mib: UInt64 = 1 << 20
     try withLoopDevice(sizeBytes: 5 * mib) { device, _ in
       let image = try ImageFile.open(path: device)
       #expect(image.geometry.sizeBytes == 5 * mib)
-      #expect(image.geometry.lockUnitBytes == 512)
+      // The page cache reads and writes back pages, whatever the blocks of the device.
+      #expect(image.geometry.lockUnitBytes == pageBytes())
       #expect(image.geometry.blockBytesPreferred == 4096)
       #expect(image.capabilities == [.writable, .trim, .fastZero, .cache, .local])
       #expect(image.warnings.isEmpty)
@@ -24,6 +25,22 @@ private let mib: UInt64 = 1 << 20
         return
       }
       #expect(try number == Files.stat(device).deviceNode)
+    }
+  }
+
+  /// The kernel refuses to touch a started block at the end.
+  @Test func startedBlockAtTheEndIsNotServed() throws {
+    try withLoopDevice(sizeBytes: 5 * mib + 3 * 512, ["--sector-size", "4096"]) { device, _ in
+      let image = try ImageFile.open(path: device)
+      #expect(image.geometry.sizeBytes == 5 * mib)
+      #expect(image.warnings.contains { $0.contains("started block of 1536 bytes") })
+      try image.write(bytes(4096), at: 5 * mib - 4096)
+      #expect(try image.bytes(at: 5 * mib - 4096, 4096) == bytes(4096))
+      for options in [[], .noHole, .fast] as [ZeroOptions] {
+        try image.zero(5 * mib - 5000..<5 * mib, options)
+      }
+      try image.trim(5 * mib - 8192..<5 * mib)
+      try image.sync()
     }
   }
 
