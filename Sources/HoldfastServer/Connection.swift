@@ -247,8 +247,14 @@ final class Connection: Sendable {
     channel.close { [self] in server.forget(self) }
   }
 
-  /// For the server, once a second, on the loop.
-  func lookForHangUp() { channelSlot.withLock { $0 }?.lookForHangUp() }
+  /// For the server, once a second, on the loop: no source watches a connection that waits for memory, and a hang-up is lost
+  /// on one whose socket is full.
+  func lookForHangUp() {
+    guard let channel = channelSlot.withLock({ $0 }) else { return }
+    channel.lookForHangUp()
+    let isGone = replies.withLock { $0.isPaused && !$0.isClosing && Sockets.isHungUp(channel.descriptor) }
+    if isGone { die("the client is gone") }
+  }
 
   /// Closing a TCP socket with unread input resets it, and the reset may overtake the last replies: says that nothing more
   /// comes and throws away what is there.

@@ -104,4 +104,19 @@ import Testing
     done.wait()
     #expect(answered.value == [true, true])
   }
+
+  /// Nobody reads from a connection that waits for memory; that its client has gone is noticed all the same.
+  @Test func goneClientDoesNotWaitForMemory() throws {
+    var limits = Limits()
+    limits.totalBytesMax = 64 << 20
+    let server = try InProcessServer(remoteMemory(sizeBytes: 64 << 20), limits: limits)
+    let (holder, waiter) = (try server.client(), try server.client())
+    try holder.socket.send(requestBytes(Cmd.write, cookie: 1, offset: 0, length: 32 << 20) + bytes(1, 1 << 20))
+    #expect(eventually(seconds: 5) { server.server.chargedBytes >= 1 << 20 })
+    // There is room for one payload: this one has to wait for its turn.
+    try waiter.socket.send(requestBytes(Cmd.write, cookie: 1, offset: 0, length: 32 << 20) + bytes(2, 64 << 10))
+    #expect(!eventually(seconds: 0.2) { false })
+    waiter.socket.close()
+    #expect(eventually(seconds: 5) { server.server.connectionCount == 1 })
+  }
 }
