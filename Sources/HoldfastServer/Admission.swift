@@ -23,6 +23,8 @@ extension Transmission {
     case .disconnect: preconditionFailure("DISC is not admitted")
     }
     guard request.length > 0 else {
+      // Nothing to do, but FUA still has to fail after a failed sync (I7).
+      if request.flags.contains(.fua) && request.command.rule.changesData { return admitFlush(request, &batch) }
       batch.appendSuccess(request.cookie, encoder: encoder)
       return true
     }

@@ -125,7 +125,14 @@ package final class Server: Sendable {
       socket, loop: loop,
       onAccept: { [self] socket, peer in accept(socket, peer) },
       onEvent: { [self] event in note(event) })
-    roster.withLock { $0.listeners.append(OpenListener(listener: listener, file: file)) }
+    let isTooLate = roster.withLock { roster in
+      if !isShuttingDown { roster.listeners.append(OpenListener(listener: listener, file: file)) }
+      return isShuttingDown
+    }
+    if isTooLate {
+      listener.close()
+      file?.remove()
+    }
   }
 
   private func note(_ event: ListenerEvent) {

@@ -95,8 +95,8 @@ private struct ImageOpening {
     } catch .noSuchFileOrDirectory where options.create {
       return nil
     } catch .noSuchFileOrDirectory {
-      throw ImageOpenError(
-        .noSuchFile, "cannot open image \(path): no such file; pass --create with --size to make one")
+      let advice = options.readOnly ? "check the path" : "pass --create with --size to make one"
+      throw ImageOpenError(.noSuchFile, "cannot open image \(path): no such file; \(advice)")
     } catch {
       throw ImageOpenError(error, "cannot open image \(path)")
     }

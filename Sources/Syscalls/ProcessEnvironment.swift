@@ -10,6 +10,13 @@ package func environmentVariable(_ name: String) -> String? {
   return unsafe String(cString: value)
 }
 
+/// `path` as seen from any directory; as it is when the working directory has no name any more.
+package func absolutePath(_ path: String) -> String {
+  guard !path.hasPrefix("/"), let directory = unsafe getcwd(nil, 0) else { return path }
+  defer { unsafe free(directory) }
+  return unsafe String(cString: directory) + "/" + path
+}
+
 /// The process runs as root.
 package func isRunByRoot() -> Bool { geteuid() == 0 }
 

@@ -42,6 +42,15 @@ package enum SocketAddress: Sendable, Hashable {
     }
   }
 
+  /// An IPv4 address in IPv6 clothes, ::ffff:a.b.c.d, as what it is: an IPv6 socket here is for IPv6 only.
+  package var unmapped: SocketAddress {
+    switch self {
+    case .ipv6(let bytes, let port, _) where SocketAddress.isMappedIPv4(bytes):
+      .ipv4(bytes: Array(bytes[12...]), port: port)
+    case .ipv4, .ipv6, .unix: self
+    }
+  }
+
   /// ::ffff:a.b.c.d
   static func isMappedIPv4(_ bytes: [UInt8]) -> Bool { bytes.prefix(12) == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff] }
 }

@@ -25,16 +25,27 @@ extension Server {
         do throws(UnixSocketError) { try listen(unixPath: path, mode: UInt32(plan.socketMode.bits)) } catch {
           throw CommandFailure(ExitStatus(error.reason), "\(error); \(advice(error.reason))")
         }
-        bound.append(address)
+        // A URI has to work from anywhere.
+        bound.append(.unix(path: absolutePath(path)))
       } else {
         do throws(Errno) { bound.append(try listen(tcp: address)) } catch {
+          // "localhost" has both addresses in /etc/hosts even where IPv6 is off.
+          if error.isNoSuchAddress, address.isLocal, plan.listeners.contains(where: { address.hasIPv4Twin($0) }) {
+            continue
+          }
           throw CommandFailure(
             ExitStatus(listening: error),
-            "cannot listen on \(address): \(reason(error)); stop what listens there, or choose another address")
+            "cannot listen on \(address): \(reason(error)); \(advice(error))")
         }
       }
     }
     return bound
+  }
+
+  private func advice(_ errno: Errno) -> String {
+    errno.isNoSuchAddress
+      ? "this machine does not have that address; choose another"
+      : "stop what listens there, or choose another address"
   }
 
   private func advice(_ reason: UnixSocketError.Reason) -> String {
@@ -42,6 +53,20 @@ extension Server {
     case .inUse, .directoryIsLocked: "stop it, or listen on another path"
     case .notASocket: "remove the file, or listen on another path"
     case .failed: "listen on another path"
+    }
+  }
+}
+
+extension Errno {
+  fileprivate var isNoSuchAddress: Bool { self == .addressNotAvailable || self == .addressFamilyNotSupported }
+}
+
+extension SocketAddress {
+  /// It is ::1, and `other` is 127.0.0.1 with the same port.
+  fileprivate func hasIPv4Twin(_ other: SocketAddress) -> Bool {
+    switch (self, other) {
+    case (.ipv6(_, let port, _), .ipv4(let bytes, let otherPort)): port == otherPort && bytes == [127, 0, 0, 1]
+    default: false
     }
   }
 }

@@ -6,6 +6,7 @@ import HoldfastServer
 import Logging
 import NBDServerCore
 import SparseFile
+import Synchronization
 import Syscalls
 import SystemPackage
 
@@ -54,12 +55,23 @@ private func prepareProcess(_ plan: ServePlan, _ logger: Logger) {
   }
 }
 
+/// A signal that comes again so soon is the same one.
+private let repeatedSignalNanoseconds: Int64 = 200_000_000
+
 /// The first SIGTERM or SIGINT finishes what is in flight and syncs; the second ends the process at once.
 private func endOnSignals(_ server: Server, _ logger: Logger) throws(CommandFailure) {
   do throws(Errno) {
+    let first = Mutex<Int64?>(nil)
     for (number, name) in [(SIGTERM, "SIGTERM"), (SIGINT, "SIGINT")] {
       try server.loop.onSignal(number) {
-        guard !server.isShuttingDown else {
+        let now = MonotonicClock.nanoseconds
+        let begun = first.withLock { first in
+          if first == nil { first = now }
+          return first ?? now
+        }
+        guard begun == now else {
+          // A supervisor may send it to the process and to its group: that is one wish to stop, not two.
+          guard now - begun > repeatedSignalNanoseconds else { return }
           logger.critical("\(name) again: ending before the last sync; acknowledged writes may be lost")
           _exit(ExitStatus.ioError.rawValue)
         }

@@ -46,9 +46,12 @@ struct AddressReader {
     } else {
       port = defaultPort
     }
+    if portText == nil, host.allSatisfy({ $0.isASCII && $0.isNumber }) {
+      throw AddressMistake(clause: "\"\(text)\" names no host; write 127.0.0.1:\(text)")
+    }
     let addresses: [SocketAddress]
     do throws(Errno) {
-      addresses = try resolve(host, port)
+      addresses = try resolve(host, port).map(\.unmapped)
     } catch {
       let why = error == .noRouteToHost ? "" : ": \(reason(error))"
       throw AddressMistake(clause: "the host \"\(host)\" has no address\(why)")
