@@ -132,6 +132,8 @@ let reading = OpenOptions(readOnly: true)
         qemu.waitUntilExit()
       }
       for _ in 0..<500 where !FileManager.default.fileExists(atPath: "\(path).sock") { usleep(10_000) }
+      // It listens before it opens the image, and answers after that.
+      #expect(try output("qemu-nbd", ["--list", "--socket=\(path).sock"]).status == 0)
       try body(path, Int(qemu.processIdentifier))
     }
   }
