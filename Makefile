@@ -17,10 +17,10 @@ ARGS ?=
 
 # The C and C++ headers that the toolchain compiles against, and git, which fetches the dependencies.
 BUILD_PACKAGES := binutils ca-certificates git libc6-dev libstdc++-12-dev
-# Real clients and file systems.
-TEST_PACKAGES := $(BUILD_PACKAGES) pkg-config strace procps \
-  libnbd-dev libnbd-bin python3-libnbd nbdfuse nbdkit qemu-utils fio \
-  fuse3 libfuse3-dev xfsprogs e2fsprogs btrfs-progs
+# Real clients and file systems. nbdinfo runs file, which it does not depend on.
+TEST_PACKAGES := $(BUILD_PACKAGES) strace procps \
+  libnbd-dev libnbd-bin file nbdfuse nbdkit qemu-utils fio \
+  fuse3 xfsprogs e2fsprogs btrfs-progs
 
 # The servers that holdfast is compared with, and their clients.
 BENCH_PACKAGES := $(BUILD_PACKAGES) nbdkit qemu-utils libnbd-bin nbd-server procps util-linux
@@ -45,8 +45,6 @@ if (( $${#missing[@]} )); then
   apt-get -q install -y --no-install-recommends -o DPkg::Lock::Timeout=300 "$${missing[@]}"
 fi
 endef
-
-GUEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 nbd-client busybox-static e2fsprogs cpio
 
 .PHONY: help run build test test-guest lint release build-packages test-packages bench bench-packages guards clean
 
