@@ -85,6 +85,7 @@ struct RunCommand: ParsableCommand {
     try writeFile("\(folder)/results.md", report.markdown)
     try writeFile("\(folder)/results.json", report.json)
     print(report.verdicts.text, terminator: "")
+    print("others on the processors: \(report.quietness)")
     print("(!) below the floor, * goal reached; all of it in \(folder)/results.md and results.json")
   }
 }

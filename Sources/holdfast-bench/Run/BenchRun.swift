@@ -53,7 +53,8 @@ func runBenchmarks(_ options: BenchOptions) -> BenchResults {
           results.add(sample, item, kind)
           let cpu = sample.cpuMicrosecondsPerOperation.map { "  \(brief($0)) us CPU" } ?? ""
           let late = sample.p99Microseconds.map { "  p99 \(brief($0)) us" } ?? ""
-          progress("\(label)  \(brief(sample.value)) \(item.unit.rawValue)\(cpu)\(late)")
+          let others = sample.othersPercent.map { "  others \(fixed($0, 0)) %" } ?? ""
+          progress("\(label)  \(brief(sample.value)) \(item.unit.rawValue)\(cpu)\(late)\(others)")
         } catch {
           results.failures.append((item.name, kind, "\(error)"))
           progress("\(label)  failed: \(error)")
@@ -90,7 +91,10 @@ private func measureAfresh(
         .replacing(options.bench, with: "holdfast-bench")
     }.joined(separator: " ")
   }
-  return try measure(item, on: server)
+  let disturbance = Disturbance(beside: server.pid)
+  var sample = try measure(item, on: server)
+  sample.othersPercent = disturbance.percent(beside: server.pid)
+  return sample
 }
 
 /// One line on standard error.

@@ -12,6 +12,8 @@ struct Sample: Sendable {
   var clientMicrosecondsPerOperation: Double?
   var p50Microseconds: Double?
   var p99Microseconds: Double?
+  /// Of the processors, taken by what has no part in the measurement.
+  var othersPercent: Double?
 }
 
 /// Measures `item` on a server that runs already.
@@ -43,6 +45,8 @@ func measure(_ item: Case, on server: RunningServer) throws -> Sample {
     let line = arguments.map { $0 == "URI" ? server.uri() : $0 }
     var seconds = 0.0
     for _ in 0..<runs { seconds += try timeTool(line) }
+    // A server with a process for each connection needs a moment to end it.
+    usleep(50_000)
     let cpu = server.use().cpuMicroseconds - before.cpuMicroseconds
     return Sample(
       value: seconds / Double(runs), cpuMicrosecondsPerOperation: cpu / Double(runs * operations))

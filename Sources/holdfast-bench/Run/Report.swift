@@ -16,6 +16,7 @@ struct Report {
     text += "that rotates; medians, with the least and the most of the rounds in parentheses. "
     text += "Only ratios within one run mean anything.\n\n"
     text += machine.facts.map { "- \($0.name): \($0.value)\n" }.joined()
+    text += "- others on the processors: \(quietness)\n"
     text += "\n## Holdfast and the best peer\n\nRatio: to the best peer of the case, above 1 is better. CPU: of the "
     text += "server per operation in microseconds, and its ratio to the cheapest peer, below 1 is cheaper.\n\n"
     text += verdicts.text
@@ -44,6 +45,14 @@ struct Report {
       }
     }
     return text
+  }
+
+  /// What took the processors from the measurements; much of it makes them worthless.
+  var quietness: String {
+    let shares = results.samples.values.flatMap(\.values).joined().compactMap(\.othersPercent).sorted()
+    guard let summary = Summary(shares) else { return "unknown" }
+    let much = shares.count { $0 > 10 }
+    return "median \(fixed(summary.median, 1)) % of them, more than 10 % in \(much) of \(shares.count) measurements"
   }
 
   /// The main table; printed at the end of a run, too.
@@ -144,7 +153,7 @@ struct Report {
     let quantities: [(String, (Sample) -> Double?)] = [
       ("value", \.value), ("cpuMicrosecondsPerOperation", \.cpuMicrosecondsPerOperation),
       ("clientMicrosecondsPerOperation", \.clientMicrosecondsPerOperation), ("p50Microseconds", \.p50Microseconds),
-      ("p99Microseconds", \.p99Microseconds),
+      ("p99Microseconds", \.p99Microseconds), ("othersPercent", \.othersPercent),
     ]
     return quantities.compactMap { name, value in
       let numbers = samples.compactMap(value)
