@@ -109,19 +109,18 @@ enum NullServer {
 private struct NullReplies: ~Copyable {
   private static let zeroBytes = 1 << 20
   private let headers: UnsafeMutableRawPointer
-  private let zeroes: UnsafeMutableRawPointer
+  /// Made for the first read: a connection that only comes and goes is cheap.
+  private var zeroes: UnsafeMutableRawPointer?
   private var pieces: [iovec] = []
   private var count = 0
 
   init(capacity: Int) {
     headers = .allocate(byteCount: capacity * Wire.simpleReplyBytes, alignment: 8)
-    zeroes = .allocate(byteCount: Self.zeroBytes, alignment: 4096)
-    memset(zeroes, 0, Self.zeroBytes)
   }
 
   deinit {
     headers.deallocate()
-    zeroes.deallocate()
+    free(zeroes)
   }
 
   mutating func append(cookie: UInt64, dataBytes: Int) {
@@ -135,6 +134,7 @@ private struct NullReplies: ~Copyable {
     } else {
       pieces.append(iovec(iov_base: header, iov_len: Wire.simpleReplyBytes))
     }
+    if dataBytes > 0, zeroes == nil { zeroes = calloc(Self.zeroBytes, 1) }
     var left = dataBytes
     while left > 0 {
       let piece = min(left, Self.zeroBytes)
