@@ -95,10 +95,10 @@ bench-packages:
 	$(call install,$(BENCH_PACKAGES))
 	[[ -z "$${isNew:-}" ]] || update-rc.d nbd-server disable
 
-bench: bench-packages release ## holdfast beside other servers; ROUNDS=5 SECONDS_EACH=1 CASES=qd16,fua SERVERS=holdfast,nbdkit
+bench: bench-packages release ## holdfast beside other servers; ROUNDS=5 SECONDS_EACH=1 QUIET=10 CASES=qd16,fua SERVERS=holdfast,nbdkit
 	@swift build -c release --product holdfast-bench
 	.build/release/holdfast-bench run --rounds $(or $(ROUNDS),5) --seconds $(or $(SECONDS_EACH),1) \
-	  $(if $(CASES),--cases '$(CASES)') $(if $(SERVERS),--servers '$(SERVERS)')
+	  $(if $(QUIET),--quiet $(QUIET)) $(if $(CASES),--cases '$(CASES)') $(if $(SERVERS),--servers '$(SERVERS)')
 
 bench-locks: build-packages ## the figures of docs/range-locks.md
 	@swift run -c release holdfast-bench-locks

@@ -12,6 +12,8 @@ struct RunCommand: ParsableCommand {
 
   @Option(help: "Rounds.") var rounds = 5
   @Option(help: "Seconds of each load.") var seconds = 1.0
+  @Option(help: "Repeat measurements (up to 10 times) while others use more than this percentage of the processors.")
+  var quiet: Double?
   @Option(help: "Only cases whose names contain one of these, separated by commas.") var cases = ""
   @Option(help: "Only these servers, separated by commas.") var servers = ""
   @Option(help: "The holdfast to measure.") var holdfast = ".build/release/holdfast"
@@ -40,8 +42,9 @@ struct RunCommand: ParsableCommand {
     let directory = try makeDirectory()
     defer { _ = try? DaemonHarness.run("/bin/rm", ["-rf", "--one-file-system", directory], seconds: 60) }
     let options = BenchOptions(
-      rounds: rounds, seconds: seconds, cases: chosen, servers: kinds, holdfast: holdfast,
+      rounds: rounds, seconds: seconds, quietPercent: quiet, cases: chosen, servers: kinds, holdfast: holdfast,
       bench: CommandLine.arguments[0], directory: directory, command: command)
+    Interruption.listen()
     let results = runBenchmarks(options)
     let machine = Machine(servers: kinds, holdfast: holdfast, directory: directory)
     try write(Report(options: options, machine: machine, results: results), isWhole: chosen.count == Case.all.count)
@@ -51,7 +54,8 @@ struct RunCommand: ParsableCommand {
 
   private var command: String {
     "holdfast-bench run --rounds \(rounds) --seconds \(brief(seconds))"
-      + (cases.isEmpty ? "" : " --cases \(cases)") + (servers.isEmpty ? "" : " --servers \(servers)")
+      + (quiet.map { " --quiet \(brief($0))" } ?? "") + (cases.isEmpty ? "" : " --cases \(cases)")
+      + (servers.isEmpty ? "" : " --servers \(servers)")
   }
 
   private func chooseServers() throws -> [ServerKind] {
@@ -79,7 +83,7 @@ struct RunCommand: ParsableCommand {
   }
 
   private func write(_ report: Report, isWhole: Bool) throws {
-    let isComplete = isWhole && servers.isEmpty && rounds >= 5
+    let isComplete = isWhole && servers.isEmpty && rounds >= 5 && !Interruption.isAsked
     let folder = output ?? (isComplete ? "Benchmarks" : ".build/bench")
     try DaemonHarness.run("/bin/mkdir", ["-p", folder], seconds: 10).orThrow()
     try writeFile("\(folder)/results.md", report.markdown)
