@@ -152,9 +152,9 @@ extension Connection {
         start += consumed
         if isFull { return .pause }
       case .largeWrite(let request):
-        guard server.payloadBegins(of: self, bytes: Int(request.length)) == .granted else { return .pause }
         start += consumed
         receiver.beginPayload(of: request)
+        server.payloadBegan(of: self)
       case .largeWriteIsComplete(let request):
         guard let transmission else { preconditionFailure("requests follow the handshake") }
         transmission.admit(request, largePayload: receiver.takePayload(), &batch)

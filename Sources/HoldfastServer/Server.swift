@@ -260,9 +260,7 @@ package final class Server: Sendable {
     budget.withLock { $0.attach(connection.id, to: imageKeys[Int(export.rawValue)]) }
   }
 
-  func payloadBegins(of connection: Connection, bytes: Int) -> ByteBudget.Charge {
-    budget.withLock { $0.payloadBegins(connection.id, bytes: bytes) }
-  }
+  func payloadBegan(of connection: Connection) { budget.withLock { $0.payloadBegins(connection.id) } }
 
   func payloadEnded(of connection: Connection) {
     wake(budget.withLock { $0.payloadEnds(connection.id) })

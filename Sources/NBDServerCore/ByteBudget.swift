@@ -17,9 +17,9 @@ package struct ImageKey: Hashable, Sendable {
 
 /// The memory of all connections. Pure; its owner excludes.
 ///
-/// Half-sent payloads could starve each other: each holds memory, none can finish. Therefore no more of them begin than
-/// could all be completed, and enough for one maximum payload is kept back, on which only the oldest incomplete one may draw.
-/// Nothing is charged for what is only announced.
+/// Half-sent payloads could starve each other: each holds memory, none can finish. Therefore enough for one maximum
+/// payload is kept back, and only the oldest incomplete payload may draw on it. What is only announced counts for nothing:
+/// else a client could stop the others with 28 bytes.
 package struct ByteBudget: Sendable {
   package enum Charge: Equatable {
     case granted
@@ -32,18 +32,7 @@ package struct ByteBudget: Sendable {
   private struct Waiter {
     let id: ConnectionID
     /// What it was refused last.
-    var wish: Wish
-  }
-
-  private enum Wish {
-    case bytes(Int)
-    /// To begin a payload of so many bytes.
-    case payload(Int)
-  }
-
-  private struct Incomplete {
-    let id: ConnectionID
-    let announcedBytes: Int
+    var bytes: Int
   }
 
   private let totalMax: Int
@@ -57,8 +46,8 @@ package struct ByteBudget: Sendable {
   private var held: [ConnectionID: Int] = [:]
   private var imageOf: [ConnectionID: ImageKey] = [:]
   private var heldByImage: [ImageKey: Int] = [:]
-  /// Large payloads that have begun to arrive, oldest first.
-  private var incomplete: [Incomplete] = []
+  /// Connections with a large payload that is not complete, oldest first.
+  private var incomplete: [ConnectionID] = []
   private var waiting: [Waiter] = []
 
   /// - Parameter payloadBytesMax: the largest payload that one request may carry, bytes.
@@ -86,35 +75,15 @@ package struct ByteBudget: Sendable {
     // One request may always be held, whatever its size: the limit on payloads bounds it.
     let own = held[id, default: 0]
     guard own == 0 || own + bytes <= connectionMax else { return .connectionIsFull }
-    guard fits(.bytes(bytes), id) else { return wait(id, for: .bytes(bytes)) }
+    guard fits(bytes, id) else {
+      if let index = waiting.firstIndex(where: { $0.id == id }) {
+        waiting[index].bytes = bytes
+      } else {
+        waiting.append(Waiter(id: id, bytes: bytes))
+      }
+      return .mustWait
+    }
     return granted(bytes, to: id)
-  }
-
-  private mutating func wait(_ id: ConnectionID, for wish: Wish) -> Charge {
-    if let index = waiting.firstIndex(where: { $0.id == id }) {
-      waiting[index].wish = wish
-    } else {
-      waiting.append(Waiter(id: id, wish: wish))
-    }
-    return .mustWait
-  }
-
-  private func fits(_ wish: Wish, _ id: ConnectionID) -> Bool {
-    switch wish {
-    case .bytes(let bytes): fits(bytes, id)
-    case .payload(let bytes): mayBegin(bytes, id)
-    }
-  }
-
-  /// A payload of `bytes` could be completed beside all that have begun. One may always begin.
-  private func mayBegin(_ bytes: Int, _ id: ConnectionID) -> Bool {
-    let image = imageOf[id]
-    var (announced, announcedOfImage) = (bytes, bytes)
-    for each in incomplete {
-      announced += each.announcedBytes
-      if image != nil && imageOf[each.id] == image { announcedOfImage += each.announcedBytes }
-    }
-    return incomplete.isEmpty || (announced <= totalMax - reserve && announcedOfImage <= imageMax)
   }
 
   /// There is room for `bytes` more of `id`.
@@ -123,7 +92,7 @@ package struct ByteBudget: Sendable {
     if bytes <= smallMax && held[id, default: 0] == 0 { return true }
     // The oldest payload must be able to end, whatever else is held; and who is alone must be able to go on.
     let isAlone = incomplete.isEmpty && total == held[id, default: 0]
-    let mayUseReserve = incomplete.first?.id == id || isAlone
+    let mayUseReserve = incomplete.first == id || isAlone
     if !mayUseReserve, let image = imageOf[id], let used = heldByImage[image], used + bytes > imageMax { return false }
     return total + bytes <= (mayUseReserve ? totalMax : totalMax - reserve)
   }
@@ -156,18 +125,13 @@ package struct ByteBudget: Sendable {
     return wake()
   }
 
-  /// A large payload of `id` wants to arrive.
-  package mutating func payloadBegins(_ id: ConnectionID, bytes: Int) -> Charge {
-    guard !isEnforced || mayBegin(bytes, id) else { return wait(id, for: .payload(bytes)) }
-    waiting.removeAll { $0.id == id }
-    incomplete.append(Incomplete(id: id, announcedBytes: bytes))
-    return .granted
-  }
+  /// A large payload of `id` begins to arrive.
+  package mutating func payloadBegins(_ id: ConnectionID) { incomplete.append(id) }
 
   /// It is complete, or will never be.
   /// - Returns: the connections that may try again now.
   package mutating func payloadEnds(_ id: ConnectionID) -> [ConnectionID] {
-    incomplete.removeAll { $0.id == id }
+    incomplete.removeAll { $0 == id }
     return wake()
   }
 
@@ -181,7 +145,7 @@ package struct ByteBudget: Sendable {
   /// becomes of the others.
   private mutating func wake() -> [ConnectionID] {
     guard !waiting.isEmpty else { return [] }
-    let woken = waiting.filter { fits($0.wish, $0.id) }.map(\.id)
+    let woken = waiting.filter { fits($0.bytes, $0.id) }.map(\.id)
     waiting.removeAll { woken.contains($0.id) }
     return woken
   }
@@ -194,6 +158,6 @@ package struct ByteBudget: Sendable {
 
   /// The connections that hold memory, or the place of an incomplete payload, and do not wait for more.
   package var stallCandidates: [ConnectionID] {
-    Set(held.keys).union(incomplete.map(\.id)).subtracting(waiting.map(\.id)).sorted()
+    Set(held.keys).union(incomplete).subtracting(waiting.map(\.id)).sorted()
   }
 }

@@ -111,10 +111,12 @@ import Testing
     limits.totalBytesMax = 64 << 20
     let server = try InProcessServer(remoteMemory(sizeBytes: 64 << 20), limits: limits)
     let (holder, waiter) = (try server.client(), try server.client())
-    try holder.socket.send(requestBytes(Cmd.write, cookie: 1, offset: 0, length: 32 << 20) + bytes(1, 1 << 20))
-    #expect(eventually(seconds: 5) { server.server.chargedBytes >= 1 << 20 })
-    // There is room for one payload: this one has to wait for its turn.
-    try waiter.socket.send(requestBytes(Cmd.write, cookie: 1, offset: 0, length: 32 << 20) + bytes(2, 64 << 10))
+    let almost = (32 << 20) - 4096
+    try holder.socket.send(requestBytes(Cmd.write, cookie: 1, offset: 0, length: 32 << 20) + bytes(1, almost))
+    #expect(eventually(seconds: 5) { server.server.chargedBytes >= 32 << 20 })
+    // All but the reserve is in use: this one has to wait, with what it sent.
+    try waiter.socket.send(requestBytes(Cmd.write, cookie: 1, offset: 0, length: 32 << 20) + bytes(2, 300 << 10))
+    #expect(eventually(seconds: 5) { server.server.chargedBytes > (32 << 20) + (32 << 10) })
     #expect(!eventually(seconds: 0.2) { false })
     waiter.socket.close()
     #expect(eventually(seconds: 5) { server.server.connectionCount == 1 })

@@ -88,11 +88,12 @@ import Testing
         }
         usleep(500)
       }
-      let tenth = try RawClient.connect(unix: daemon.socket, timeoutSeconds: 90)
+      let tenth = try RawClient.connect(unix: daemon.socket, timeoutSeconds: 120)
       let data = filled(0x32, 32 << 20)
       let start = monotonicSeconds()
       #expect(try tenth.write(32 << 20, data).isSuccess)
-      #expect(monotonicSeconds() - start < 80)
+      // Two rounds of 30 s: some of the stalled ones get further when the first is closed.
+      #expect(monotonicSeconds() - start < 120)
       try expectSame(tenth.read(32 << 20, 32 << 20).data, data)
       try expectZero(tenth.read(0, 1 << 20).data)
     }

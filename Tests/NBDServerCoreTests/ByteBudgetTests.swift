@@ -43,8 +43,8 @@ private func smallBudget(smallBytes: Int = 0) -> ByteBudget {
 
   @Test func oldestIncompletePayloadDrawsOnTheReserve() {
     var budget = smallBudget()
-    _ = budget.payloadBegins(id(1), bytes: 30)
-    _ = budget.payloadBegins(id(2), bytes: 30)
+    budget.payloadBegins(id(1))
+    budget.payloadBegins(id(2))
     #expect(budget.charge(40, to: id(3)) == .granted)
     #expect(budget.charge(30, to: id(4)) == .granted)
     #expect(budget.charge(1, to: id(2)) == .mustWait)
@@ -138,8 +138,8 @@ private func smallBudget(smallBytes: Int = 0) -> ByteBudget {
   /// Whoever holds memory, or the place of the oldest payload, and moves nothing can be found while others wait.
   @Test func silentHolderIsACandidate() {
     var budget = smallBudget()
-    _ = budget.payloadBegins(id(1), bytes: 30)
-    _ = budget.payloadBegins(id(2), bytes: 30)
+    budget.payloadBegins(id(1))
+    budget.payloadBegins(id(2))
     #expect(budget.charge(5, to: id(1)) == .granted)
     #expect(budget.charge(40, to: id(2)) == .granted)
     #expect(budget.charge(25, to: id(3)) == .granted)
@@ -153,7 +153,7 @@ private func smallBudget(smallBytes: Int = 0) -> ByteBudget {
   /// The oldest incomplete payload keeps the reserve from everybody else even before its first byte.
   @Test func silentOwnerOfTheReserveIsACandidate() {
     var budget = smallBudget()
-    _ = budget.payloadBegins(id(1), bytes: 30)
+    budget.payloadBegins(id(1))
     #expect(budget.charge(40, to: id(2)) == .granted)
     #expect(budget.charge(30, to: id(3)) == .granted)
     #expect(budget.charge(1, to: id(4)) == .mustWait)
@@ -179,8 +179,8 @@ private func smallBudget(smallBytes: Int = 0) -> ByteBudget {
           claim(budget.release(bytes, of: each) == naive.release(bytes, of: each), context)
         case 6:
           guard !naive.incomplete.contains(each) else { continue }
-          let expected = naive.payloadBegins(each)
-          claim(budget.payloadBegins(each, bytes: 30) == expected, context)
+          naive.incomplete.append(each)
+          budget.payloadBegins(each)
         case 7: claim(budget.payloadEnds(each) == naive.payloadEnds(each), context)
         default:
           naive.waiting.removeAll { $0.id == each }
@@ -203,8 +203,10 @@ private func smallBudget(smallBytes: Int = 0) -> ByteBudget {
     for run in 0..<30 {
       var budget = smallBudget()
       var missing: [ConnectionID: Int] = [:]
-      for number: UInt64 in 1...20 { missing[id(number)] = 30 }
-      var begun: Set<ConnectionID> = []
+      for number: UInt64 in 1...20 {
+        missing[id(number)] = 30
+        budget.payloadBegins(id(number))
+      }
       var runnable = missing.keys.sorted().shuffled(using: &random)
       var executing: [ConnectionID] = []
       var steps = 0
@@ -216,11 +218,6 @@ private func smallBudget(smallBytes: Int = 0) -> ByteBudget {
           continue
         }
         let each = runnable.remove(at: Int.random(in: 0..<runnable.count, using: &random))
-        if !begun.contains(each) {
-          guard budget.payloadBegins(each, bytes: 30) == .granted else { continue }
-          begun.insert(each)
-          claim(begun.count { missing[$0] != nil } <= 2, "no more begin than could be completed")
-        }
         guard budget.charge(5, to: each) == .granted else { continue }
         missing[each, default: 0] -= 5
         guard missing[each] == 0 else {
@@ -242,15 +239,21 @@ private func smallBudget(smallBytes: Int = 0) -> ByteBudget {
 private struct NaiveBudget {
   var held: [ConnectionID: [Int]] = [:]
   var incomplete: [ConnectionID] = []
-  /// Without bytes: for its turn to begin a payload.
-  var waiting: [(id: ConnectionID, bytes: Int?)] = []
+  var waiting: [(id: ConnectionID, bytes: Int)] = []
 
   var total: Int { held.values.reduce(0) { $0 + $1.reduce(0, +) } }
 
   mutating func charge(_ bytes: Int, to id: ConnectionID) -> ByteBudget.Charge {
     let own = held[id, default: []].reduce(0, +)
     if own > 0 && own + bytes > 40 { return .connectionIsFull }
-    guard fits(bytes, id) else { return wait(id, bytes) }
+    guard fits(bytes, id) else {
+      if let index = waiting.firstIndex(where: { $0.id == id }) {
+        waiting[index].bytes = bytes
+      } else {
+        waiting.append((id, bytes))
+      }
+      return .mustWait
+    }
     held[id, default: []].append(bytes)
     waiting.removeAll { $0.id == id }
     return .granted
@@ -268,24 +271,7 @@ private struct NaiveBudget {
     return woken
   }
 
-  private mutating func wait(_ id: ConnectionID, _ bytes: Int?) -> ByteBudget.Charge {
-    if let index = waiting.firstIndex(where: { $0.id == id }) {
-      waiting[index].bytes = bytes
-    } else {
-      waiting.append((id, bytes))
-    }
-    return .mustWait
-  }
-
-  mutating func payloadBegins(_ id: ConnectionID) -> ByteBudget.Charge {
-    guard fits(nil, id) else { return wait(id, nil) }
-    incomplete.append(id)
-    waiting.removeAll { $0.id == id }
-    return .granted
-  }
-
-  private func fits(_ bytes: Int?, _ id: ConnectionID) -> Bool {
-    guard let bytes else { return incomplete.isEmpty || 30 * (incomplete.count + 1) <= 70 }
+  private func fits(_ bytes: Int, _ id: ConnectionID) -> Bool {
     let isOldest = incomplete.first == id
     let isAlone = incomplete.isEmpty && total == held[id, default: []].reduce(0, +)
     return total + bytes <= (isOldest || isAlone ? 100 : 70)
