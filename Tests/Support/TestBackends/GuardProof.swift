@@ -4,6 +4,8 @@
 import BlockBackend
 import Glibc
 
+// Release builds have no switches.
+#if DEBUG
 package struct GuardProof: Sendable, CustomStringConvertible {
   package let each: Guard
   /// Runs with the guard in which the invariant broke.
@@ -34,3 +36,4 @@ package struct GuardProof: Sendable, CustomStringConvertible {
     }
   }
 }
+#endif
