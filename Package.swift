@@ -43,20 +43,22 @@ let package = Package(
     // Pure: bytes and completions in; replies, jobs and events out.
     target("NBDProtocol"),
     target("RangeLocks"),
-    target("BlockBackend", [system]),
+    target("Locking"),
+    target("BlockBackend", ["Locking", system]),
     target("NBDServerCore", ["NBDProtocol", "RangeLocks", "BlockBackend", system, deque]),
 
     // The edge: system calls, threads, sockets, disks.
     target("CLinux"),
     target("Syscalls", ["CLinux", system]),
-    target("SparseFile", ["BlockBackend", "Syscalls", system]),
-    target("EventLoops", ["Syscalls", system, deque]),
-    target("HoldfastServer", ["NBDServerCore", "EventLoops", "Syscalls", system, log, deque]),
+    target("SparseFile", ["BlockBackend", "Locking", "Syscalls", system]),
+    target("EventLoops", ["Locking", "Syscalls", system, deque]),
+    target("HoldfastServer", ["NBDServerCore", "EventLoops", "Locking", "Syscalls", system, log, deque]),
 
     .executableTarget(
       name: "holdfast",
       dependencies: [
-        "HoldfastServer", "NBDServerCore", "EventLoops", "SparseFile", "BlockBackend", "Syscalls", system, log,
+        "HoldfastServer", "NBDServerCore", "EventLoops", "SparseFile", "BlockBackend", "Locking", "Syscalls", system,
+        log,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "TOMLKit", package: "TOMLKit"),
       ],
@@ -70,20 +72,21 @@ let package = Package(
     .executableTarget(
       name: "holdfast-bench",
       dependencies: [
-        "Syscalls", "DaemonHarness", system, .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Locking", "Syscalls", "DaemonHarness", system,
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: harness),
     .testTarget(name: "BenchTests", dependencies: ["holdfast-bench"], swiftSettings: harness),
 
     // Backends that hold, fail and lose, and what every backend has to do.
-    support("TestBackends", ["BlockBackend", system]),
+    support("TestBackends", ["BlockBackend", "Locking", system]),
     tests("BlockBackendTests", ["BlockBackend", "TestBackends", system]),
     tests(
       "NBDServerCoreTests",
       ["NBDServerCore", "NBDProtocol", "RangeLocks", "BlockBackend", "TestBackends", system]),
-    tests("SyscallsTests", ["Syscalls", system]),
-    tests("EventLoopsTests", ["EventLoops", "Syscalls", system]),
-    tests("SparseFileTests", ["SparseFile", "BlockBackend", "Syscalls", "TestBackends", system]),
+    tests("SyscallsTests", ["Locking", "Syscalls", system]),
+    tests("EventLoopsTests", ["EventLoops", "Locking", "Syscalls", system]),
+    tests("SparseFileTests", ["SparseFile", "BlockBackend", "Locking", "Syscalls", "TestBackends", system]),
 
     // Judges the history of a workload; pure, for tests.
     // Optimized even in debug builds: it stamps and judges gigabytes.
@@ -103,16 +106,17 @@ let package = Package(
     tests(
       "HoldfastServerTests",
       [
-        "HoldfastServer", "SparseFile", "BlockBackend", "EventLoops", "Syscalls", "NBDServerCore", "NBDProtocol",
+        "HoldfastServer", "SparseFile", "BlockBackend", "EventLoops", "Locking", "Syscalls", "NBDServerCore",
+        "NBDProtocol",
         "TestBackends", "NBDClient", "Oracle", "DaemonHarness", system, log,
       ]),
 
     // Real clients against the built daemon.
     support("NBDClient"),
-    support("DaemonHarness", ["NBDClient"]),
+    support("DaemonHarness", ["NBDClient", "Locking"]),
     // No pkgConfig: its absence is a warning in every build, and the module map says all there is to say.
     .systemLibrary(name: "CNbd", path: "Tests/Support/CNbd"),
     .testTarget(
-      name: "IntegrationTests", dependencies: ["NBDClient", "DaemonHarness", "CNbd"], swiftSettings: harness),
+      name: "IntegrationTests", dependencies: ["NBDClient", "DaemonHarness", "Locking", "CNbd"], swiftSettings: harness),
   ]
 )

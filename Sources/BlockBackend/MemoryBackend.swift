@@ -1,5 +1,6 @@
 // An image in the memory of this process: the simplest backend that is right, for tests and for trying things out.
 
+import Locking
 import Synchronization
 import SystemPackage
 
@@ -8,14 +9,14 @@ package final class MemoryBackend: BlockBackend {
   package let identity: ImageIdentity = .nextMemory()
   package let geometry: Geometry
   package let capabilities: Capabilities
-  private let content: Mutex<SparseBytes>
+  private let content: Locked<SparseBytes>
 
   package init(
     geometry: Geometry, capabilities: Capabilities = .memory, content: SparseBytes = SparseBytes()
   ) {
     self.geometry = geometry
     self.capabilities = capabilities
-    self.content = Mutex(content)
+    self.content = Locked(content)
   }
 
   package convenience init(sizeBytes: UInt64) { self.init(geometry: Geometry(sizeBytes: sizeBytes)) }

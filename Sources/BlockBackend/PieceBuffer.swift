@@ -1,7 +1,7 @@
 // Memory for large payloads and replies: recycled pieces of 256 KiB, so that 32 MiB never need one allocation and arrive
 // piece by piece as their bytes do (I10).
 
-import Synchronization
+import Locking
 
 /// Recycles pieces. Safe from any thread.
 @safe package final class PiecePool: Sendable {
@@ -11,7 +11,7 @@ import Synchronization
   /// Pieces kept for the next request: 16 MiB.
   private static let freeMax = 64
 
-  private let free = Mutex<[Piece]>([])
+  private let free = Locked<[Piece]>([])
 
   package init() {}
 

@@ -1,7 +1,7 @@
 // One connected stream socket between its times with a worker: it waits on Dispatch sources and costs no thread.
 
 @unsafe @preconcurrency import Dispatch
-import Synchronization
+import Locking
 import Syscalls
 
 /// Owns a descriptor and tells, once per request to be told, when it can be read or written.
@@ -13,7 +13,7 @@ package final class Channel: Sendable {
   /// Open until `close`; who uses it must know that nobody closes meanwhile.
   package let descriptor: Int32
   private let loop: EventLoop
-  private let state: Mutex<State>
+  private let state: Locked<State>
 
   private struct State {
     var reading: Side
@@ -63,7 +63,7 @@ package final class Channel: Sendable {
   ) {
     self.descriptor = descriptor.take()
     self.loop = loop
-    state = Mutex(State(reading: Side(body: onReadable), writing: Side(body: onWritable)))
+    state = Locked(State(reading: Side(body: onReadable), writing: Side(body: onWritable)))
   }
 
   deinit {

@@ -1,7 +1,7 @@
 // Accepts connections on the event loop.
 
 @unsafe @preconcurrency import Dispatch
-import Synchronization
+import Locking
 import Syscalls
 import SystemPackage
 
@@ -36,7 +36,7 @@ package final class Listener: Sendable {
   private let accept: Accept
   private let onAccept: @Sendable (consuming OwnedDescriptor, PeerAddress) -> Void
   private let onEvent: @Sendable (ListenerEvent) -> Void
-  private let state = Mutex(State())
+  private let state = Locked(State())
 
   /// Accepts from `socket`, which listens already, and starts at once. Accepted sockets are blocking and closed on exec. Both
   /// closures run on the loop. `accept` is for tests. Throws when the socket cannot be made non-blocking.

@@ -1,7 +1,7 @@
 // The slow lane: a bounded number of threads for what blocks, shared by queues of which none can take them all.
 
 import DequeModule
-import Synchronization
+import Locking
 import Syscalls
 import SystemPackage
 
@@ -26,7 +26,7 @@ package final class SlowLane: Sendable {
   }
 
   private let crew: ThreadCrew
-  private let state = Mutex(State())
+  private let state = Locked(State())
 
   /// No thread is made before the first job; a thread without a job for `idleSeconds` ends. `spawn` is for tests.
   package init(

@@ -4,7 +4,7 @@
 // last time. Either the one sees the parked thread, or the other sees the work (and may wake itself).
 
 @unsafe @preconcurrency import Dispatch
-import Synchronization
+import Locking
 import Syscalls
 import SystemPackage
 
@@ -32,7 +32,7 @@ final class ThreadCrew: Sendable {
   private let threadsMax: Int
   private let idleMilliseconds: Int
   private let spawn: PosixThread.Spawn
-  private let state = Mutex(State())
+  private let state = Locked(State())
 
   init(name: String, threadsMax: Int, idleMilliseconds: Int, spawn: @escaping PosixThread.Spawn) {
     precondition(threadsMax > 0, "a crew has threads")

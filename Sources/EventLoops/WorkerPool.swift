@@ -1,6 +1,7 @@
 // The fast lane: threads that serve one connection each for the time of a lease.
 
 import DequeModule
+import Locking
 import Synchronization
 import Syscalls
 import SystemPackage
@@ -32,7 +33,7 @@ package final class WorkerPool<Item: ~Copyable & Sendable, Context: ~Copyable>: 
   private let waiting = Atomic<Int>(0)
   private let crew: ThreadCrew
   private let awakeMax: Int
-  private let items = Mutex(UniqueDeque<Item>())
+  private let items = Locked(UniqueDeque<Item>())
   private let makeContext: @Sendable () -> Context
   private let serve: @Sendable (inout Context, consuming Item) -> Void
 

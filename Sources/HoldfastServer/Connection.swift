@@ -7,6 +7,7 @@
 
 import BlockBackend
 import EventLoops
+import Locking
 import Logging
 import NBDProtocol
 import NBDServerCore
@@ -21,15 +22,15 @@ final class Connection: Sendable {
   let logger: Logger
 
   /// The input half; here while nobody serves the connection, else with the lease holder.
-  private let parked: Mutex<Receiver?>
+  private let parked: Locked<Receiver?>
 
   /// The output half.
-  let replies: Mutex<Replies>
+  let replies: Locked<Replies>
 
   /// Set when the handshake is over, nil again when the connection is closed.
-  private let transmissionSlot = Mutex<Transmission?>(nil)
+  private let transmissionSlot = Locked<Transmission?>(nil)
 
-  private let channelSlot = Mutex<Channel?>(nil)
+  private let channelSlot = Locked<Channel?>(nil)
 
   /// When it made progress last: `limits.stallBytes` were moved since, or something was finished. Milliseconds of the
   /// monotonic clock.
@@ -49,8 +50,8 @@ final class Connection: Sendable {
     self.id = id
     self.server = server
     self.logger = logger
-    parked = Mutex(Receiver(limits: server.limits, pool: server.pool, guards: server.guards))
-    replies = Mutex(Replies(limits: server.limits))
+    parked = Locked(Receiver(limits: server.limits, pool: server.pool, guards: server.guards))
+    replies = Locked(Replies(limits: server.limits))
     acceptedMilliseconds = server.nowMilliseconds()
     progressMilliseconds = Atomic(acceptedMilliseconds)
   }

@@ -1,14 +1,14 @@
 // Moves an owned value through a queue of copyable things: a closure cannot consume what it captured, a dictionary cannot
 // hold a noncopyable.
 
-import Synchronization
+import Locking
 
 /// A value that is taken exactly once.
 final class Handoff<Value: ~Copyable & Sendable>: Sendable {
-  private let value: Mutex<Value?>
+  private let value: Locked<Value?>
 
   init(_ value: consuming sending Value) {
-    self.value = Mutex(value)
+    self.value = Locked(value)
   }
 
   func take() -> Value {

@@ -2,6 +2,7 @@
 
 import BlockBackend
 import EventLoops
+import Locking
 import NBDServerCore
 import Synchronization
 import SystemPackage
@@ -27,7 +28,7 @@ package final class Image: Sendable {
   package let guards: GuardSwitches
 
   /// Lock order: a connection's `replies` and an image's `state` are never held together.
-  private let state: Mutex<State>
+  private let state: Locked<State>
 
   /// What blocks: cache misses, granted waiters. At most half of the slow lane, so that one hung image leaves the rest.
   private let slow: SlowLane.Queue
@@ -49,7 +50,7 @@ package final class Image: Sendable {
   package init(backend: any BlockBackend, lanes: Lanes, guards: GuardSwitches = .allStand) {
     self.backend = backend
     self.guards = guards
-    state = Mutex(State(core: ImageCore(geometry: backend.geometry, guards: guards)))
+    state = Locked(State(core: ImageCore(geometry: backend.geometry, guards: guards)))
     slow = lanes.slow.queue(runningMax: lanes.perImageMax)
     effects = lanes.slow.queue(runningMax: 1)
     syncs = lanes.makeSyncLane().queue(runningMax: 1)

@@ -3,6 +3,7 @@
 
 import BlockBackend
 import EventLoops
+import Locking
 import Logging
 import NBDProtocol
 import NBDServerCore
@@ -39,8 +40,8 @@ package final class Server: Sendable {
   private let images: [Image]
   /// By export: the position of the first export of the same image.
   private let imageKeys: [ImageKey]
-  private let budget: Mutex<ByteBudget>
-  private let roster = Mutex(Roster())
+  private let budget: Locked<ByteBudget>
+  private let roster = Locked(Roster())
   private let shuttingDown = Atomic<Bool>(false)
 
   /// Lock order: none of these is held while another is taken.
@@ -83,7 +84,7 @@ package final class Server: Sendable {
           isReadOnly: $0.isReadOnly || !$0.image.backend.capabilities.contains(.writable),
           geometry: $0.image.backend.geometry, capabilities: $0.image.backend.capabilities)
       })
-    budget = Mutex(
+    budget = Locked(
       ByteBudget(limits: limits, payloadBytesMax: Int(ExportTable.payloadBytesMax), guards: guards))
     workers = WorkerPool(
       name: "worker",

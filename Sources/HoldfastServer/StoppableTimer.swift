@@ -1,12 +1,13 @@
 // Timers that stop themselves, and the report of the last sync.
 
 import EventLoops
+import Locking
 import Logging
 import Synchronization
 
 /// Lets the body of a timer stop it.
 final class StoppableTimer: Sendable {
-  private let timer = Mutex<LoopTimer?>(nil)
+  private let timer = Locked<LoopTimer?>(nil)
   private let isStopped = Atomic<Bool>(false)
 
   func start(_ timer: LoopTimer) {
@@ -42,7 +43,7 @@ final class FinalSyncReport: Sendable {
 }
 
 private final class SharedName: Sendable {
-  private let name = Mutex<String?>(nil)
+  private let name = Locked<String?>(nil)
   var value: String? {
     get { name.withLock { $0 } }
     set { name.withLock { $0 = newValue } }

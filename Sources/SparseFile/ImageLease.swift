@@ -2,7 +2,7 @@
 // conflict with our own locks. Inside the process the range lock excludes, so readers and writers may mix.
 
 import BlockBackend
-import Synchronization
+import Locking
 import Syscalls
 import SystemPackage
 
@@ -48,7 +48,7 @@ private struct HeldImage {
 }
 
 enum HeldImages {
-  private static let held = Mutex<[ImageIdentity: HeldImage]>([:])
+  private static let held = Locked<[ImageIdentity: HeldImage]>([:])
 
   /// Locks the image behind `file`, which any open of it may be. Waits for nobody.
   static func lease(

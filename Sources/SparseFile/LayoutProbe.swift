@@ -1,19 +1,19 @@
 // Where a file has data. SEEK_DATA and SEEK_HOLE decide, nothing else (I3): what they leave open is data.
 
 import BlockBackend
-import Synchronization
+import Locking
 import Syscalls
 import SystemPackage
 
 /// A descriptor for probes only, with a file offset that nobody else knows (I1).
 struct LayoutProbe: ~Copyable, Sendable {
   // The lock covers the file offset of the descriptor, which every seek moves.
-  private let file: Mutex<OpenFile>
+  private let file: Locked<OpenFile>
   private let calls: FileCalls
   private let refused = RefusedCalls()
 
   init(_ file: OpenFile, calls: FileCalls) {
-    self.file = Mutex(file)
+    self.file = Locked(file)
     self.calls = calls
   }
 

@@ -1,6 +1,7 @@
 // A listener accepts whatever comes, and survives a system that is out of descriptors.
 
 import EventLoops
+import Locking
 import Synchronization
 import Syscalls
 import SystemPackage
@@ -12,7 +13,7 @@ private final class Visits: Sendable {
   let told = Tally()
   let peers = Notes<PeerAddress>()
   let events = Notes<ListenerEvent>()
-  private let descriptors = Mutex<[Int32]>([])
+  private let descriptors = Locked<[Int32]>([])
 
   func add(_ descriptor: Int32, _ peer: PeerAddress) {
     descriptors.withLock { $0.append(descriptor) }

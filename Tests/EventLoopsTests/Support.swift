@@ -4,6 +4,7 @@ import Dispatch
 import EventLoops
 import Foundation
 import Glibc
+import Locking
 import Synchronization
 import Syscalls
 import SystemPackage
@@ -42,7 +43,7 @@ final class Gate: Sendable {
 
 /// A list that several threads append to.
 final class Notes<Entry: Sendable>: Sendable {
-  private let entries = Mutex<[Entry]>([])
+  private let entries = Locked<[Entry]>([])
 
   var all: [Entry] { entries.withLock { $0 } }
 

@@ -1,6 +1,7 @@
 // Leases: every item is served, first come, first served, by no more workers than may be awake.
 
 import EventLoops
+import Locking
 import Synchronization
 import Syscalls
 import SystemPackage
@@ -101,7 +102,7 @@ extension WorkerPool where Item: ~Copyable & Sendable, Context: ~Copyable {
   @Test func aSleepingWorkerMakesRoomForAnother() {
     let gates = (0..<3).map { _ in Gate() }
     let (started, woken, ended) = (Tally(), Tally(), Tally())
-    let pool = Mutex<WorkerPool<Int, Void>?>(nil)
+    let pool = Locked<WorkerPool<Int, Void>?>(nil)
     let made = WorkerPool<Int, Void>(
       name: "test", limits: WorkerLimits(awakeMax: 1, threadsMax: 2, idleSeconds: lasting), makeContext: {}
     ) { _, number in
@@ -135,7 +136,7 @@ extension WorkerPool where Item: ~Copyable & Sendable, Context: ~Copyable {
     let wake = Gate()
     let finish = (0..<4).map { _ in Gate() }
     let (slept, awake, ended) = (Tally(), Tally(), Tally())
-    let pool = Mutex<WorkerPool<Int, Void>?>(nil)
+    let pool = Locked<WorkerPool<Int, Void>?>(nil)
     let made = WorkerPool<Int, Void>(
       name: "test", limits: WorkerLimits(awakeMax: 1, threadsMax: 8, idleSeconds: lasting), makeContext: {}
     ) { _, number in
@@ -253,7 +254,7 @@ extension WorkerPool where Item: ~Copyable & Sendable, Context: ~Copyable {
   @Test(arguments: [(1, 1), (1, 4), (2, 3), (3, 16)], [0, lasting])
   func nothingIsLostUnderLoad(limits: (awakeMax: Int, threadsMax: Int), idleSeconds: Int) throws {
     let ended = Tally()
-    let pool = Mutex<WorkerPool<Int, SplitMix>?>(nil)
+    let pool = Locked<WorkerPool<Int, SplitMix>?>(nil)
     let seeds = Atomic<Int>(1)
     let made = WorkerPool<Int, SplitMix>(
       name: "load",

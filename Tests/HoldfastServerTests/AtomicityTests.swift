@@ -4,6 +4,7 @@
 import BlockBackend
 import DaemonHarness
 import Foundation
+import Locking
 import NBDClient
 import Oracle
 import SparseFile
@@ -73,7 +74,7 @@ enum FileSystem: String, CaseIterable, Sendable {
     let workload = Workload(seed: seed, shape: shape)
     let clock = EventCounter()
     let clients = try workload.steps.map { _ in try server.client() }
-    let results = Mutex<[Result<[Oracle.Operation], any Error>]>([])
+    let results = Locked<[Result<[Oracle.Operation], any Error>]>([])
     DispatchQueue.concurrentPerform(iterations: clients.count) { index in
       let result = Result { try fire(workload.steps[index], at: clients[index], clock) }
       results.withLock { $0.append(result) }

@@ -3,6 +3,7 @@
 import BlockBackend
 import Foundation
 import HoldfastServer
+import Locking
 import NBDClient
 import Synchronization
 import TestBackends
@@ -68,8 +69,8 @@ private final class PowerCutWorkload: Sendable {
   private let requestCount = Atomic<Int>(0)
   private let cutAfter: Int
   private let isCut = Atomic<Bool>(false)
-  private let remains = Mutex<MemoryBackend?>(nil)
-  private let logs = Mutex<[Log]>([])
+  private let remains = Locked<MemoryBackend?>(nil)
+  private let logs = Locked<[Log]>([])
 
   init(seed: UInt64, guards: GuardSwitches) {
     var random = SplitMix(seed: seed)

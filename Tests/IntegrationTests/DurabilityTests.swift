@@ -2,8 +2,8 @@
 
 import DaemonHarness
 import Glibc
+import Locking
 import NBDClient
-import Synchronization
 import Testing
 
 /// What may stand in a block: what was acknowledged last, or what was under way when the server died.
@@ -64,7 +64,7 @@ extension Integration {
         for _ in 0..<3 {
           let daemon = try Daemon.start(in: scratch, [image])
           let socket = daemon.socket
-          let histories = Mutex<[Int: [BlockHistory]]>([:])
+          let histories = Locked<[Int: [BlockHistory]]>([:])
           let pid = daemon.pid
           try onThreads(5) { part in
             guard part < 4 else {

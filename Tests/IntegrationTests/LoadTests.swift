@@ -2,8 +2,8 @@
 
 import DaemonHarness
 import Foundation
+import Locking
 import NBDClient
-import Synchronization
 import Testing
 
 /// Random 4 KiB reads with `depth` in flight until `isOver` says so; returns how many were answered.
@@ -49,7 +49,7 @@ extension Integration {
         raiseDescriptorLimit()
         let idle = try (0..<min(1000, 1016 - connections)).map { _ in try daemon.client() }
         defer { for client in idle { client.socket.close() } }
-        let counts = Mutex<[Int]>([])
+        let counts = Locked<[Int]>([])
         // Connected before the clock starts: the share of the server is judged, not how soon a thread got to run.
         let clients = try (0..<connections).map { _ in try RawClient.connect(unix: socket) }
         let end = monotonicSeconds() + 6

@@ -1,11 +1,11 @@
 // Small things that many tests use.
 
 import Glibc
-import Synchronization
+import Locking
 import Testing
 
 final class ErrorBox: Sendable {
-  private let box = Mutex<(any Error)?>(nil)
+  private let box = Locked<(any Error)?>(nil)
   func set(_ error: any Error) { box.withLock { if $0 == nil { $0 = error } } }
   var first: (any Error)? { box.withLock { $0 } }
 }

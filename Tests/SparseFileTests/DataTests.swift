@@ -2,15 +2,15 @@
 
 import BlockBackend
 import Foundation
+import Locking
 import SparseFile
-import Synchronization
 import SystemPackage
 import TestBackends
 import Testing
 
 /// Answers calls from a script; what the script has no answer for is performed. Records every call.
 final class Script: Sendable {
-  private let state = Mutex<(calls: [FileCall], answers: [FileCall.Kind: [FileCallAnswer]])>(([], [:]))
+  private let state = Locked<(calls: [FileCall], answers: [FileCall.Kind: [FileCallAnswer]])>(([], [:]))
 
   init(_ answers: [FileCall.Kind: [FileCallAnswer]] = [:]) { state.withLock { $0.answers = answers } }
 
@@ -84,7 +84,7 @@ func bytes(_ count: Int, _ salt: Int = 0) -> [UInt8] { (0..<count).map { UInt8((
   @Test func probeBetweenPositionAndReadHarmsNothing() throws {
     func readsRight(_ guards: GuardSwitches) throws -> Bool {
       try withFile(sizeBytes: 1 << 20) { path in
-        let probe = Mutex<(@Sendable () -> Void)?>(nil)
+        let probe = Locked<(@Sendable () -> Void)?>(nil)
         let image = try ImageFile.open(path: path, guards: guards) { call in
           if call.kind == .read { probe.withLock { $0 }?() }
           return .perform
@@ -174,7 +174,7 @@ func bytes(_ count: Int, _ salt: Int = 0) -> [UInt8] { (0..<count).map { UInt8((
 
   @Test(arguments: lengths) func everyVerbDoesEveryByteOnce(length: Int) throws {
     try withFile(sizeBytes: 16 << 30) { path in
-      let calls = Mutex<[FileCall]>([])
+      let calls = Locked<[FileCall]>([])
       let image = try ImageFile.open(path: path) { call in
         calls.withLock { $0.append(call) }
         return .pretend(call.length)
@@ -207,7 +207,7 @@ func bytes(_ count: Int, _ salt: Int = 0) -> [UInt8] { (0..<count).map { UInt8((
 
   @Test(arguments: lengths.filter { $0 <= 2 << 30 }) func writtenZeroesReachTheEndOfTheRange(length: Int) throws {
     try withFile(sizeBytes: 16 << 30) { path in
-      let written = Mutex<[Range<UInt64>]>([])
+      let written = Locked<[Range<UInt64>]>([])
       let image = try ImageFile.open(path: path) { call in
         guard call.kind == .write else { return .fail(.notSupported) }
         written.withLock { $0.append(call.offset..<call.offset + call.length) }

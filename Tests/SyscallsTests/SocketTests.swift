@@ -1,7 +1,7 @@
 // Stream sockets as the kernel shows them.
 
 import Glibc
-import Synchronization
+import Locking
 import Syscalls
 import SystemPackage
 import Testing
@@ -90,7 +90,7 @@ import Testing
   @Test func shutdownWakesAThreadThatReceives() throws {
     let pair = try Sockets.pair()
     let number = pair.first.number
-    let result = Mutex<[UInt8]?>(nil)
+    let result = Locked<[UInt8]?>(nil)
     let done = Done()
     try PosixThread.spawn(name: "receiver") {
       let bytes = try? received(number)

@@ -2,14 +2,14 @@
 
 import Dispatch
 import Glibc
-import Synchronization
+import Locking
 import Syscalls
 import SystemPackage
 import Testing
 
 @Suite struct ThreadTests {
   @Test func aThreadHasItsNameAndNoSignals() throws {
-    let seen = Mutex<(name: String, blocked: Int32)>(("", 0))
+    let seen = Locked<(name: String, blocked: Int32)>(("", 0))
     let done = Done()
     try PosixThread.spawn(name: "holdfast worker number 1") {
       var mask = sigset_t()

@@ -9,24 +9,24 @@ import Testing
     "CLinux": [],
     "NBDProtocol": [],
     "RangeLocks": [],
-    "BlockBackend": ["SystemPackage", "Synchronization"],
+    "Locking": ["Glibc"],
+    "BlockBackend": ["Locking", "SystemPackage", "Synchronization"],
     "Syscalls": ["CLinux", "Glibc", "SystemPackage", "Synchronization"],
-    "SparseFile": ["BlockBackend", "Syscalls", "SystemPackage", "Synchronization"],
+    "SparseFile": ["BlockBackend", "Locking", "Syscalls", "SystemPackage", "Synchronization"],
     "NBDServerCore": [
       "NBDProtocol", "RangeLocks", "BlockBackend", "SystemPackage", "DequeModule", "Synchronization",
     ],
-    "EventLoops": ["Syscalls", "SystemPackage", "DequeModule", "Synchronization", "Dispatch"],
+    "EventLoops": ["Locking", "Syscalls", "SystemPackage", "DequeModule", "Synchronization", "Dispatch"],
     "HoldfastServer": [
-      "EventLoops", "NBDServerCore", "NBDProtocol", "BlockBackend", "RangeLocks", "Syscalls", "SystemPackage",
-      "Logging",
-      "DequeModule", "Synchronization",
+      "EventLoops", "NBDServerCore", "NBDProtocol", "BlockBackend", "RangeLocks", "Locking", "Syscalls",
+      "SystemPackage", "Logging", "DequeModule", "Synchronization",
     ],
     "holdfast": [
-      "HoldfastServer", "NBDServerCore", "SparseFile", "BlockBackend", "Syscalls", "EventLoops", "SystemPackage",
-      "Logging", "ArgumentParser", "TOMLKit", "Synchronization", "Glibc",
+      "HoldfastServer", "NBDServerCore", "SparseFile", "BlockBackend", "Locking", "Syscalls", "EventLoops",
+      "SystemPackage", "Logging", "ArgumentParser", "TOMLKit", "Synchronization", "Glibc",
     ],
     "holdfast-bench": [
-      "Syscalls", "DaemonHarness", "SystemPackage", "ArgumentParser", "Synchronization", "Glibc",
+      "Locking", "Syscalls", "DaemonHarness", "SystemPackage", "ArgumentParser", "Synchronization", "Glibc",
     ],
     "holdfast-bench-locks": ["RangeLocks", "Syscalls", "SystemPackage", "Glibc"],
   ]
@@ -34,12 +34,13 @@ import Testing
   /// Where one operation on raw memory stands per `unsafe`, with the reason it holds (ARCHITECTURE.md, "Where `unsafe` may stand").
   static let unsafePlaces = [
     "Sources/Syscalls/", "Sources/BlockBackend/IOBuffer.swift", "Sources/BlockBackend/PieceBuffer.swift",
-    "Sources/BlockBackend/RawBytes.swift", "Sources/NBDProtocol/Wire", "Sources/holdfast-bench-locks/",
+    "Sources/BlockBackend/RawBytes.swift", "Sources/Locking/", "Sources/NBDProtocol/Wire",
+    "Sources/holdfast-bench-locks/",
   ]
 
   /// Types whose sharing the compiler cannot check.
   static let uncheckedSendablePlaces = [
-    "Sources/BlockBackend/IOBuffer.swift", "Sources/BlockBackend/PieceBuffer.swift",
+    "Sources/BlockBackend/IOBuffer.swift", "Sources/BlockBackend/PieceBuffer.swift", "Sources/Locking/",
   ]
 
   @Test func importsFollowTheArrows() {
@@ -81,10 +82,18 @@ import Testing
   @Test func sharingIsCheckedByTheCompiler() {
     for file in Repository.swift where !isIn(Self.uncheckedSendablePlaces, file) && !file.path.hasPrefix("Tests/") {
       for (number, text) in file.numbered where SourceFile.code(text).contains("@unchecked" + " Sendable") {
-        Issue.record("\(file.path):\(number): make it Sendable without @unchecked: a Mutex, an Atomic, or an owner")
+        Issue.record("\(file.path):\(number): make it Sendable without @unchecked: a Locked, an Atomic, or an owner")
       }
       for (number, text) in file.numbered where SourceFile.code(text).contains("nonisolated" + "(unsafe)") {
-        Issue.record("\(file.path):\(number): use a Mutex or an Atomic instead of nonisolated(unsafe)")
+        Issue.record("\(file.path):\(number): use a Locked or an Atomic instead of nonisolated(unsafe)")
+      }
+    }
+  }
+
+  @Test func locksAreLocked() {
+    for file in Repository.swift where !file.path.hasPrefix("Tests/TidyTests") && file.target != "Locking" {
+      for (number, text) in file.numbered where SourceFile.code(text).contains(/\bMutex[<(]/) {
+        Issue.record("\(file.path):\(number): use Locked: a priority-inheriting mutex forms convoys (Locked.swift)")
       }
     }
   }

@@ -1,6 +1,7 @@
 // All connections of a load: connected first, warmed up, then measured together.
 
 import Glibc
+import Locking
 import Synchronization
 import Syscalls
 
@@ -28,7 +29,7 @@ final class Gate: Sendable {
 
 /// What threads leave for the one that started them.
 final class Outcomes<Value: Sendable>: Sendable {
-  private let state = Mutex<(values: [Value], errors: [any Error], ended: Int)>(([], [], 0))
+  private let state = Locked<(values: [Value], errors: [any Error], ended: Int)>(([], [], 0))
 
   func end(_ value: Result<Value, any Error>) {
     state.withLock {

@@ -3,10 +3,10 @@
 import EventLoops
 import Glibc
 import HoldfastServer
+import Locking
 import Logging
 import NBDServerCore
 import SparseFile
-import Synchronization
 import Syscalls
 import SystemPackage
 
@@ -61,7 +61,7 @@ private let repeatedSignalNanoseconds: Int64 = 200_000_000
 /// The first SIGTERM or SIGINT finishes what is in flight and syncs; the second ends the process at once.
 private func endOnSignals(_ server: Server, _ logger: Logger) throws(CommandFailure) {
   do throws(Errno) {
-    let first = Mutex<Int64?>(nil)
+    let first = Locked<Int64?>(nil)
     for (number, name) in [(SIGTERM, "SIGTERM"), (SIGINT, "SIGINT")] {
       try server.loop.onSignal(number) {
         let now = MonotonicClock.nanoseconds

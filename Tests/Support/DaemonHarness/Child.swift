@@ -2,7 +2,7 @@
 // it does.
 
 import Glibc
-import Synchronization
+import Locking
 
 package enum ExitStatus: Equatable, CustomStringConvertible {
   case exited(Int32)
@@ -16,7 +16,7 @@ package enum ExitStatus: Equatable, CustomStringConvertible {
   }
 }
 
-private let living = Mutex<Set<pid_t>>([])
+private let living = Locked<Set<pid_t>>([])
 private let killAtExit: Void = {
   atexit { for pid in living.withLock({ $0 }) { kill(pid, SIGKILL) } }
 }()

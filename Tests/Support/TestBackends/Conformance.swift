@@ -3,7 +3,7 @@
 import BlockBackend
 import Dispatch
 import Glibc
-import Synchronization
+import Locking
 import SystemPackage
 
 /// A claim about backends. It gets a fresh writable one that reads as zeroes and has at least 4 MiB.
@@ -218,7 +218,7 @@ private func extentsAreTrue(_ backend: any BlockBackend, _ seed: UInt64) throws 
 
 private func disjointWritesLand(_ backend: any BlockBackend, _ seed: UInt64) throws {
   let width: UInt64 = 5003
-  let failures = Mutex<[String]>([])
+  let failures = Locked<[String]>([])
   DispatchQueue.concurrentPerform(iterations: 8) { thread in
     // Strips of 8 threads side by side: neighbours share pages and sectors.
     for strip in 0..<40 {

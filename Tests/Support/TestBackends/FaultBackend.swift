@@ -1,12 +1,12 @@
 // Fails the calls that a test picks.
 
 import BlockBackend
-import Synchronization
+import Locking
 import SystemPackage
 
 package final class FaultBackend: WrappingBackend {
   package let inner: any BlockBackend
-  private let faults = Mutex<[Fault]>([])
+  private let faults = Locked<[Fault]>([])
 
   private struct Fault {
     var kind: BackendCall.Kind

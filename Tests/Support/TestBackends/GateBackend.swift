@@ -2,12 +2,12 @@
 
 import BlockBackend
 import Dispatch
-import Synchronization
+import Locking
 
 /// Records every call in the order of arrival. A closed gate blocks the thread of each call of its kind.
 package final class GateBackend: WrappingBackend {
   package let inner: any BlockBackend
-  private let state = Mutex(State())
+  private let state = Locked(State())
 
   private struct Held {
     var call: BackendCall

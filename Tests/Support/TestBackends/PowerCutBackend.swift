@@ -1,7 +1,7 @@
 // A disk that can lose power: what was not synced may or may not be there afterwards, sector by sector.
 
 import BlockBackend
-import Synchronization
+import Locking
 import SystemPackage
 
 /// A medium and a volatile cache in front of it. Reads see the cache. Between two syncs the cache may have written any
@@ -15,7 +15,7 @@ package final class PowerCutBackend: BlockBackend {
 
   package let geometry: Geometry
   package let capabilities: Capabilities
-  private let state: Mutex<State>
+  private let state: Locked<State>
 
   private struct State {
     var durable: SparseBytes
@@ -30,7 +30,7 @@ package final class PowerCutBackend: BlockBackend {
     self.geometry = geometry
     self.capabilities = capabilities
     let empty = SparseBytes(pageBytes: Self.sectorBytes)
-    state = Mutex(State(durable: empty, seen: empty))
+    state = Locked(State(durable: empty, seen: empty))
   }
 
   package convenience init(sizeBytes: UInt64) { self.init(geometry: Geometry(sizeBytes: sizeBytes)) }
