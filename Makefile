@@ -23,7 +23,7 @@ TEST_PACKAGES := $(BUILD_PACKAGES) strace procps \
   fuse3 xfsprogs e2fsprogs btrfs-progs
 
 # The servers that holdfast is compared with, and their clients.
-BENCH_PACKAGES := $(BUILD_PACKAGES) nbdkit qemu-utils libnbd-bin nbd-server procps util-linux
+BENCH_PACKAGES := $(BUILD_PACKAGES) nbdkit qemu-utils libnbd-bin nbd-server procps util-linux xfsprogs
 
 # A guest under QEMU, for test-guest.
 GUEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 nbd-client busybox-static e2fsprogs cpio
@@ -46,7 +46,7 @@ if (( $${#missing[@]} )); then
 fi
 endef
 
-.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-packages guards clean
+.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-packages guards clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -95,10 +95,16 @@ bench-packages:
 	$(call install,$(BENCH_PACKAGES))
 	[[ -z "$${isNew:-}" ]] || update-rc.d nbd-server disable
 
-bench: bench-packages release ## holdfast beside other servers; ROUNDS=5 SECONDS_EACH=1 QUIET=10 CASES=qd16,fua SERVERS=holdfast,nbdkit
+bench: bench-packages release ## holdfast beside other servers; ROUNDS=5 SECONDS_EACH=0.5 QUIET=10 CASES=qd16,fua SERVERS=holdfast,nbdkit
 	@swift build -c release --product holdfast-bench
-	.build/release/holdfast-bench run --rounds $(or $(ROUNDS),5) --seconds $(or $(SECONDS_EACH),1) \
-	  $(if $(QUIET),--quiet $(QUIET)) $(if $(CASES),--cases '$(CASES)') $(if $(SERVERS),--servers '$(SERVERS)')
+	.build/release/holdfast-bench run --rounds $(or $(ROUNDS),5) \
+	  $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH)) $(if $(ALL),--all) $(if $(QUIET),--quiet $(QUIET)) \
+	  $(if $(CASES),--cases '$(CASES)') $(if $(SERVERS),--servers '$(SERVERS)')
+
+bench-disturbance: bench-packages release ## latency beside clients that make trouble; ROUNDS=5 SECONDS_EACH=0.4 SERVERS=holdfast,nbdkit NO_XFS=1
+	@swift build -c release --product holdfast-bench
+	.build/release/holdfast-bench disturbance --rounds $(or $(ROUNDS),5) $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH)) \
+	  $(if $(SERVERS),--servers '$(SERVERS)') $(if $(NO_XFS),--no-xfs)
 
 bench-locks: build-packages ## the figures of docs/range-locks.md
 	@swift run -c release holdfast-bench-locks

@@ -101,6 +101,27 @@ import Testing
     #expect(verdict.cpuRatio == 0.5)
   }
 
+  @Test func onlyWhatIsSlowAndDearTwiceIsLeftOut() {
+    let item = Case(name: "a case", work: .load(Workload()), floor: 1, goal: 2)
+    var results = BenchResults()
+    func add(_ kind: ServerKind, _ rounds: [(value: Double, cpu: Double)]) {
+      for round in rounds {
+        results.add(Sample(value: round.value, cpuMicrosecondsPerOperation: round.cpu), item, kind)
+      }
+    }
+    add(.holdfast, [(10, 90), (10, 90)])
+    add(.nbdkit, [(300, 10), (300, 10)])
+    add(.qemuThreads, [(100, 20), (100, 20)])
+    add(.qemuNative, [(100, 12), (100, 12)])
+    add(.qemuUring, [(100, 20), (250, 20)])
+    add(.nbdServer, [(100, 20)])
+    let left = ServerKind.allCases.filter { results.isOutOfReach(item, $0) }
+    #expect(left == [.qemuThreads, .nbdServerSplice, .null])
+    #expect(!results.isLeftOut(item, .qemuThreads, of: 1, false))
+    #expect(results.isLeftOut(item, .qemuThreads, of: 2, false))
+    #expect(!results.isLeftOut(item, .qemuThreads, of: 2, true))
+  }
+
   @Test func lessIsBetterForTimesAndMemory() {
     #expect(Unit.seconds.ratio(1, to: 2) == 2)
     #expect(Unit.kibibytes.ratio(1, to: 6) == 6)

@@ -9,6 +9,7 @@ struct LoadLoop: ~Copyable {
   private let workload: Workload
   private let descriptor: Int32
   private let blocks: UInt64
+  private let stride: UInt64
   private var random: Randomness
   private var turn = 0
 
@@ -35,9 +36,14 @@ struct LoadLoop: ~Copyable {
   init(_ workload: Workload, descriptor: Int32, exportBytes: UInt64, seed: UInt64) throws {
     let depth = workload.depth
     guard exportBytes >= UInt64(workload.blockBytes) else { throw BenchError("the export is smaller than a block") }
+    let stride = workload.strideBytes ?? UInt64(workload.blockBytes)
+    let places = (workload.spanBytes ?? exportBytes - min(exportBytes, workload.firstByte)) / stride
+    guard places > 0, workload.firstByte + places * stride <= exportBytes else {
+      throw BenchError("the export has no \(places) places of \(stride) bytes from \(workload.firstByte)")
+    }
+    self.stride = stride
     self.workload = workload
     self.descriptor = descriptor
-    let places = exportBytes / UInt64(workload.blockBytes)
     blocks = workload.mix == .wtz ? min(64, places) : min(places, UInt64(UInt32.max))
     random = Randomness(seed: seed)
     sentAt = .allocate(capacity: depth)
@@ -84,7 +90,7 @@ struct LoadLoop: ~Copyable {
   // MARK: Requests
 
   private mutating func issue(_ slot: UInt64, now: Int64) throws {
-    let offset = random.next(below: blocks) &* UInt64(workload.blockBytes)
+    let offset = workload.firstByte &+ random.next(below: blocks) &* stride
     let length = UInt32(workload.blockBytes)
     let header = headers + Int(slot) * Wire.requestBytes
     var carries = false
@@ -106,6 +112,14 @@ struct LoadLoop: ~Copyable {
       carries = turn % 3 == 0
       let command: Command = carries ? .write : turn % 3 == 1 ? .trim : .writeZeroes
       header.putRequest(command, cookie: slot, offset: offset, length: length)
+      turn &+= 1
+    case .wf:
+      carries = turn % 2 == 0
+      if carries {
+        header.putRequest(.write, cookie: slot, offset: offset, length: length)
+      } else {
+        header.putRequest(.flush, cookie: slot, offset: 0, length: 0)
+      }
       turn &+= 1
     }
     append(header, Wire.requestBytes)

@@ -41,6 +41,8 @@ final class Outcomes<Value: Sendable>: Sendable {
     }
   }
 
+  func haveEnded(count: Int) -> Bool { state.withLock { $0.ended >= count } }
+
   /// Waits for `count` threads, which bound their own time.
   func wait(count: Int) throws -> [Value] {
     while state.withLock({ $0.ended }) < count { usleep(500) }

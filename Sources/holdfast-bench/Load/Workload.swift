@@ -15,11 +15,13 @@ enum Mix: String, CaseIterable, Sendable {
   case zero
   /// Writes, trims and zeroes in turn over the same 64 blocks, whatever the connection.
   case wtz
+  /// Writes and flushes in turn.
+  case wf
 
   /// Requests carry data and nothing large comes back: a blocking send cannot meet a server that waits for us.
   var sendsMayWait: Bool {
     switch self {
-    case .randread, .randwrite, .fua, .flush, .trim, .zero, .wtz: true
+    case .randread, .randwrite, .fua, .flush, .trim, .zero, .wtz, .wf: true
     case .rw70: false
     }
   }
@@ -28,6 +30,11 @@ enum Mix: String, CaseIterable, Sendable {
 struct Workload: Sendable {
   var mix = Mix.randread
   var blockBytes = 4096
+  /// Where the requests go: blocks that begin every `strideBytes` (nil: one behind the other) in `spanBytes` (nil: up to the
+  /// end of the export) from `firstByte`.
+  var firstByte: UInt64 = 0
+  var spanBytes: UInt64?
+  var strideBytes: UInt64?
   /// Requests in flight on each connection.
   var depth = 1
   /// Each has a thread of its own.

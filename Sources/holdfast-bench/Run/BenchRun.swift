@@ -8,6 +8,8 @@ struct BenchOptions {
   var rounds: Int
   /// Nil: as each case says.
   var seconds: Double?
+  /// Every server in every round, those too that are out of reach.
+  var measuresAll = false
   /// Measurements beside which others take more of the processors than this are repeated; nil: none are.
   var quietPercent: Double?
   var cases: [Case]
@@ -34,8 +36,27 @@ struct BenchResults {
     Summary((samples[item.name]?[kind] ?? []).compactMap(value))
   }
 
-  func hasFailed(_ item: Case, _ kind: ServerKind) -> Bool {
-    failures.contains { $0.item == item.name && $0.server == kind }
+  /// Whether `kind` is not measured in `round` (from 0): what failed once would fail again, and half a median is none; and what
+  /// is out of reach of both comparisons need not be known to the last digit.
+  func isLeftOut(_ item: Case, _ kind: ServerKind, of round: Int, _ measuresAll: Bool) -> Bool {
+    if failures.contains(where: { $0.item == item.name && $0.server == kind }) { return true }
+    return !measuresAll && round >= 2 && isOutOfReach(item, kind)
+  }
+
+  /// Only shown, or a peer that in both of the first two rounds was less than 2/3 as fast as the best and cost more than 3/2
+  /// of what the cheapest did.
+  func isOutOfReach(_ item: Case, _ kind: ServerKind) -> Bool {
+    if kind == .holdfast { return false }
+    guard kind.isPeer(in: item) else { return true }
+    guard let own = samples[item.name]?[kind], own.count >= 2 else { return false }
+    return (0..<2).allSatisfy { round in
+      let peers = ServerKind.allCases.filter { $0.isPeer(in: item) }
+        .compactMap { samples[item.name]?[$0] }.filter { $0.count > round }.map { $0[round] }
+      let isSlow = peers.contains { item.unit.ratio(own[round].value, to: $0.value) < 2.0 / 3 }
+      guard let cost = own[round].cpuMicrosecondsPerOperation else { return isSlow }
+      let isDear = peers.contains { ($0.cpuMicrosecondsPerOperation ?? cost) * 1.5 < cost }
+      return isSlow && isDear
+    }
   }
 }
 
@@ -47,9 +68,8 @@ func runBenchmarks(_ options: BenchOptions) -> BenchResults {
     for (index, item) in options.cases.enumerated() {
       for step in options.servers.indices {
         let kind = options.servers[(step + round + index) % options.servers.count]
-        // What failed once would fail again, and half a median is none.
         if Interruption.isAsked { return results }
-        guard item.includes(kind), !results.hasFailed(item, kind) else { continue }
+        guard item.includes(kind), !results.isLeftOut(item, kind, of: round, options.measuresAll) else { continue }
         let label = "round \(round + 1)/\(options.rounds)  \(item.name)  \(kind.rawValue)"
         do {
           let sample = try measureQuietly(item, kind, options, images, &results)
@@ -91,11 +111,6 @@ private func measureQuietly(
 private func measureAfresh(
   _ item: Case, _ kind: ServerKind, _ options: BenchOptions, _ images: Images, _ results: inout BenchResults
 ) throws -> Sample {
-  var item = item
-  if let seconds = options.seconds, case .load(var workload) = item.work {
-    workload.seconds = seconds
-    item.work = .load(workload)
-  }
   try images.prepare(item.image)
   let serving = Serving(
     image: images.path(item.image), sizeBytes: item.image.sizeBytes, readOnly: item.readOnly,
@@ -113,7 +128,7 @@ private func measureAfresh(
     }.joined(separator: " ")
   }
   let disturbance = Disturbance(beside: server.pid)
-  var sample = try measure(item, on: server)
+  var sample = try measure(item, on: server, seconds: options.seconds)
   sample.othersPercent = disturbance.percent(beside: server.pid)
   return sample
 }

@@ -4,8 +4,10 @@
 enum ImageKind: String, CaseIterable {
   /// 1 GiB, all allocated, in the page cache.
   case main
-  /// The same, made anew for each measurement: what trims and zeroes leave must not help the next server.
+  /// 512 MiB of the same, made anew for each measurement: what trims leave must not help the next server.
   case scratch
+  /// 64 MiB, made anew for each measurement, for a load that stays in the first 4 MiB.
+  case small
   /// 2 GiB, none of it in the page cache.
   case cold
   /// 50,000 blocks of data and as many holes between them.
@@ -13,9 +15,18 @@ enum ImageKind: String, CaseIterable {
   /// 4 GiB, every other 64 MiB of it a hole.
   case halfSparse = "half-sparse"
 
+  var isMadeAnew: Bool {
+    switch self {
+    case .scratch, .small: true
+    case .main, .cold, .fragmented, .halfSparse: false
+    }
+  }
+
   var sizeBytes: UInt64 {
     switch self {
-    case .main, .scratch: 1 << 30
+    case .main: 1 << 30
+    case .scratch: 512 << 20
+    case .small: 64 << 20
     case .cold: 2 << 30
     case .fragmented: 100_000 * 4096
     case .halfSparse: 4 << 30
@@ -54,6 +65,11 @@ struct Case {
   var readOnly = false
   /// On which processors server and client run; bits. Nil: wherever the kernel puts them.
   var cpus: (server: UInt64, client: UInt64)?
+  /// What a measurement takes; longer where a disk decides, whose speed varies from moment to moment.
+  var seconds: Double {
+    guard case .load(let workload) = work else { return 0.5 }
+    return image == .cold || workload.mix == .fua || workload.mix == .flush ? 1 : 0.5
+  }
   /// What to hold in any case, and what to reach.
   var floor: Double
   var goal: Double
@@ -72,9 +88,12 @@ struct Case {
   func includes(_ kind: ServerKind) -> Bool {
     if kind.tool == "nbd-server" { return isForNbdServer }
     guard kind == .null else { return true }
-    if case .load = work { return true }
-    if case .connects = work { return true }
-    return false
+    switch work {
+    // It shows what the generator and the sockets cost beside the work of a server; where a disk decides, that is nothing.
+    case .load(let workload): return image == .main && workload.mix != .fua && workload.mix != .flush
+    case .connects: return true
+    case .idle, .map, .tool: return false
+    }
   }
 }
 
@@ -152,7 +171,7 @@ extension Case {
       name: "trim-64k-qd16", work: load(.trim, 65536, depth: 16), image: .scratch, floor: 1, goal: 1.2, cpuGoal: 0.85,
       isForNbdServer: false),
     Case(
-      name: "wtz-64k-qd4-c8", work: load(.wtz, 65536, depth: 4, connections: 8), image: .scratch, floor: 1, goal: 1.3,
+      name: "wtz-64k-qd4-c8", work: load(.wtz, 65536, depth: 4, connections: 8), image: .small, floor: 1, goal: 1.3,
       cpuGoal: 0.65, isForNbdServer: false),
     Case(
       name: "map-100k-extents", work: .map, image: .fragmented, floor: 1.2, goal: 2, cpuGoal: 0.5,

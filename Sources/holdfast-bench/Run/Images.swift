@@ -18,26 +18,26 @@ final class Images {
   /// Makes `kind` what it says it is: on disk, with nothing left to write back, in the page cache or out of it.
   func prepare(_ kind: ImageKind) throws {
     let isNew = made.insert(kind.rawValue).inserted
-    if kind == .scratch { unlink(path(kind)) }
+    if kind.isMadeAnew { unlink(path(kind)) }
     let flags = O_RDWR | O_CREAT | O_CLOEXEC
     let descriptor = open(path(kind), flags, 0o600)
     guard descriptor >= 0 else { throw BenchError("open \(path(kind)): \(errnoText())") }
     defer { close(descriptor) }
-    if isNew || kind == .scratch {
+    if isNew || kind.isMadeAnew {
       guard ftruncate(descriptor, off_t(kind.sizeBytes)) == 0 else { throw BenchError("ftruncate: \(errnoText())") }
       try fill(descriptor, kind)
     }
     guard fdatasync(descriptor) == 0 else { throw BenchError("fdatasync: \(errnoText())") }
     switch kind {
     case .cold: try evict(descriptor, kind)
-    case .main, .scratch, .fragmented, .halfSparse:
+    case .main, .scratch, .small, .fragmented, .halfSparse:
       if stale.remove(kind.rawValue) != nil { try warm(descriptor, kind) }
     }
   }
 
   private func fill(_ descriptor: Int32, _ kind: ImageKind) throws {
     switch kind {
-    case .main, .scratch, .cold:
+    case .main, .scratch, .small, .cold:
       for offset in stride(from: 0, to: kind.sizeBytes, by: 1 << 20) { try write(descriptor, 1 << 20, at: offset) }
     case .fragmented:
       for offset in stride(from: 0, to: kind.sizeBytes, by: 8192) { try write(descriptor, 4096, at: offset) }

@@ -17,7 +17,7 @@ struct Sample: Sendable {
 }
 
 /// Measures `item` on a server that runs already.
-func measure(_ item: Case, on server: RunningServer) throws -> Sample {
+func measure(_ item: Case, on server: RunningServer, seconds: Double?) throws -> Sample {
   var before = server.use()
   var clientBefore = ownCPUMicroseconds()
   let stamp = {
@@ -26,12 +26,13 @@ func measure(_ item: Case, on server: RunningServer) throws -> Sample {
   }
   switch item.work {
   case .load(var workload):
+    workload.seconds = seconds ?? item.seconds
     if item.image == .cold { workload.warmUpSeconds = 0 }
     let result = try runLoad(workload, on: server.target, cpus: item.cpus?.client, between: stamp)
     if result.errors > 0 { throw BenchError("\(result.errors) of \(result.operations) requests failed") }
     return sample(result, server, before, clientBefore)
   case .connects(let clients):
-    let result = try runConnects(clients: clients, seconds: 1, on: server.target, between: stamp)
+    let result = try runConnects(clients: clients, seconds: seconds ?? item.seconds, on: server.target, between: stamp)
     return sample(result, server, before, clientBefore)
   case .idle(let connections):
     return try measureIdle(connections, server)

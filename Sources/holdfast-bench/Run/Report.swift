@@ -14,12 +14,18 @@ struct Report {
     text +=
       "`\(options.command)`: \(options.rounds) rounds, each server started afresh for each measurement, in an order "
     text += "that rotates; medians, with the least and the most of the rounds in parentheses. "
+    if options.rounds > 2, !options.measuresAll {
+      text +=
+        "A peer that was out of reach in the first two rounds of a case (less than 2/3 as fast as the best and more "
+      text += "than 3/2 as dear as the cheapest), and what is only shown, has two rounds there. "
+    }
     text += "Only ratios within one run mean anything.\n\n"
     text += machine.facts.map { "- \($0.name): \($0.value)\n" }.joined()
     text += "- others on the processors: \(quietness)\n"
     text += "\n## Holdfast and the best peer\n\nRatio: to the best peer of the case, above 1 is better. CPU: of the "
     text += "server per operation in microseconds, and its ratio to the cheapest peer, below 1 is cheaper.\n\n"
-    text += verdicts.text
+    text += "(!) below the floor, * goal reached.\n\n"
+    text += verdicts.text + "\n" + floors
     text += "\n## Speed of every server\n\nRelative to the best peer; above 1 is faster. Not counted as peers: "
     text += "nbd-server-splice, except on read-only exports (on a writable one its replies can mix old and new data), "
     text += "and null, which touches no file and shows what the generator and the sockets cost.\n\n"
@@ -64,21 +70,38 @@ struct Report {
       guard let verdict = Verdict(item, results) else { continue }
       let mark = verdict.ratio < item.floor ? " (!)" : verdict.ratio >= item.goal ? " *" : ""
       let cheapest = verdict.cheapest.map { "\($0.kind.rawValue) \(brief($0.summary.median))" }
-      let cpuMark = zip(verdict.cpuRatio, item.cpuGoal).map { $0 <= $1 ? " *" : "" } ?? ""
+      let isCheap = (verdict.cpuRatio ?? .infinity) <= (item.cpuGoal ?? 0)
       table.rows.append([
         item.name, spread(verdict.ours, item.unit),
         "\(verdict.best.kind.rawValue) \(spread(verdict.best.summary, item.unit))",
         fixed(verdict.ratio, 2) + mark, brief(item.floor), brief(item.goal),
         verdict.ourCPU.map { brief($0.median) } ?? "-",
-        cheapest ?? "-", verdict.cpuRatio.map { fixed($0, 2) + cpuMark } ?? "-", item.cpuGoal.map(brief) ?? "-",
+        cheapest ?? "-", verdict.cpuRatio.map { fixed($0, 2) + (isCheap ? " *" : "") } ?? "-",
+        item.cpuGoal.map(brief) ?? "-",
       ])
     }
     return table
   }
 
-  private func zip(_ a: Double?, _ b: Double?) -> (Double, Double)? {
-    guard let a, let b else { return nil }
-    return (a, b)
+  /// How many floors hold and how many goals are reached, and which are not; a line each.
+  var floors: String {
+    let verdicts = options.cases.compactMap { item in Verdict(item, results).map { (item, $0) } }
+    func line(_ what: String, _ judged: [(name: String, holds: Bool, says: String)]) -> String {
+      let missed = judged.filter { !$0.holds }.map { "\($0.name) \($0.says)" }
+      let held = "- \(what): \(judged.count - missed.count) of \(judged.count)"
+      return held + (missed.isEmpty ? "" : "; not: " + missed.joined(separator: ", ")) + "\n"
+    }
+    let floors = verdicts.map { item, verdict in
+      (item.name, verdict.ratio >= item.floor, "\(fixed(verdict.ratio, 2)) of \(brief(item.floor))")
+    }
+    let goals = verdicts.map { item, verdict in
+      (item.name, verdict.ratio >= item.goal, "\(fixed(verdict.ratio, 2)) of \(brief(item.goal))")
+    }
+    let cpuGoals = verdicts.compactMap { item, verdict -> (name: String, holds: Bool, says: String)? in
+      guard let ratio = verdict.cpuRatio, let goal = item.cpuGoal else { return nil }
+      return (item.name, ratio <= goal, "\(fixed(ratio, 2)) of \(brief(goal))")
+    }
+    return line("floors held", floors) + line("goals reached", goals) + line("CPU goals reached", cpuGoals)
   }
 
   private func spread(_ summary: Summary, _ unit: Unit) -> String {

@@ -13,7 +13,7 @@ struct Verdict {
   /// Nil without a measurement of holdfast and one of a peer.
   init?(_ item: Case, _ results: BenchResults) {
     func medians(_ value: (Sample) -> Double?) -> [(kind: ServerKind, summary: Summary)] {
-      ServerKind.allCases.filter { $0.isPeer || ($0 == .nbdServerSplice && item.readOnly) }
+      ServerKind.allCases.filter { $0.isPeer(in: item) }
         .compactMap { kind in results.summary(item, kind, value).map { (kind, $0) } }
     }
     let peers = medians(\.value)

@@ -52,6 +52,13 @@ final class RunningServer {
     if !isUp { throw BenchError("\(commandLine.joined(separator: " ")): nothing answers after 10 s\n\(log)") }
   }
 
+  /// A server that went to the background ends as a zombie until the init process, which may take seconds, looks for it.
+  private var hasEnded: Bool {
+    let stat = text(of: "/proc/\(pid)/stat")
+    guard let end = stat.lastIndex(of: ")") else { return true }
+    return stat[end...].hasPrefix(") Z")
+  }
+
   func use(memory: Bool = false) -> ProcessUse { ProcessUse(of: pid, memory: memory) }
 
   func uri() -> String {
@@ -64,7 +71,7 @@ final class RunningServer {
   func end() {
     if pid != child.pid {
       kill(pid, SIGTERM)
-      if !eventually(seconds: 5, { kill(pid, 0) != 0 }) { kill(pid, SIGKILL) }
+      if !eventually(seconds: 5, { hasEnded }) { kill(pid, SIGKILL) }
     }
     child.end()
     for suffix in ["", ".log", ".conf", ".pid"] { unlink(serving.socket + suffix) }

@@ -15,12 +15,13 @@ enum ServerKind: String, CaseIterable, Sendable {
   /// No file behind it: what the generator and the sockets cost.
   case null
 
-  /// The best and the cheapest of these are what holdfast is compared with. Splice is shown only: on a writable image its
-  /// replies can mix old and new data of one write.
-  var isPeer: Bool {
+  /// The best and the cheapest of these are what holdfast is compared with. Splice is shown only, except where nobody writes:
+  /// its replies can mix old and new data of one write.
+  func isPeer(in item: Case) -> Bool {
     switch self {
     case .nbdkitOneThread, .nbdkitFourThreads, .nbdkit, .qemuThreads, .qemuNative, .qemuUring, .nbdServer: true
-    case .holdfast, .nbdServerSplice, .null: false
+    case .nbdServerSplice: item.readOnly
+    case .holdfast, .null: false
     }
   }
 
