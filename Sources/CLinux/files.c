@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <signal.h>
 #include <stdint.h>
@@ -51,6 +52,21 @@ int64_t hf_fallocate(int fd, int mode, int64_t at, int64_t n) { return hf_result
 int64_t hf_seek_data(int fd, int64_t at) { return hf_result(lseek(fd, at, SEEK_DATA)); }
 int64_t hf_seek_hole(int fd, int64_t at) { return hf_result(lseek(fd, at, SEEK_HOLE)); }
 int64_t hf_seek_set(int fd, int64_t at) { return hf_result(lseek(fd, at, SEEK_SET)); }
+
+_Static_assert(HF_MAP_HEADER_BYTES == sizeof(struct fiemap), "linux/fiemap.h");
+_Static_assert(HF_MAP_EXTENT_BYTES == sizeof(struct fiemap_extent), "linux/fiemap.h");
+_Static_assert(HF_EXTENT_LAST == FIEMAP_EXTENT_LAST, "linux/fiemap.h");
+_Static_assert(HF_EXTENT_UNWRITTEN == FIEMAP_EXTENT_UNWRITTEN, "linux/fiemap.h");
+int64_t hf_map_extents(int fd, uint64_t at, uint64_t n, void *memory, uint32_t max) {
+  struct fiemap *map = memory;
+  *map = (struct fiemap){.fm_start = at, .fm_length = n, .fm_extent_count = max};
+  if (ioctl(fd, FS_IOC_FIEMAP, map) < 0) return -(int64_t)errno;
+  return map->fm_mapped_extents < max ? map->fm_mapped_extents : max;
+}
+hf_extent hf_mapped_extent(const void *memory, uint32_t index) {
+  const struct fiemap_extent *extent = ((const struct fiemap *)memory)->fm_extents + index;
+  return (hf_extent){extent->fe_logical, extent->fe_length, extent->fe_flags};
+}
 
 // ---- what a file is
 

@@ -65,8 +65,8 @@ package struct Limits: Sendable, Equatable {
   /// READs from this length are probed for holes; smaller ones are not worth two lseeks.
   package static let holeProbeBytesMin = 64 * 1024
 
-  /// Extents in one BLOCK_STATUS reply: 64 KiB of descriptors. The spec allows 2^20.
-  package static let extentsPerReplyMax = 8192
+  /// Extents in one BLOCK_STATUS reply: as many as `smallChargeBytesMax` has room for. The spec allows 2^20.
+  package static let extentsPerReplyMax = 32_765
 
   /// Batches that a worker serves on one connection while others wait.
   package static let batchesPerTurnMax = 64

@@ -8,7 +8,8 @@ import SystemPackage
 /// One call that is about to be made.
 package struct FileCall: Sendable, Equatable {
   package enum Kind: Sendable, CaseIterable {
-    case read, readCached, write, punchHole, zeroRange, allocate, discard, sync, seekData, seekHole, willNeed, pause
+    case read, readCached, write, punchHole, zeroRange, allocate, discard, sync, seekData, seekHole, mapExtents,
+      willNeed, pause
   }
   package var kind: Kind
   /// Offset in the image, bytes.
@@ -118,6 +119,13 @@ extension FileCalls {
 
   func seekHole(_ fd: Int32, from offset: UInt64) throws(Errno) -> UInt64 {
     try call(.seekHole, offset, 0) { _ throws(Errno) in try Files.seekHole(fd, from: offset) }
+  }
+
+  func mapExtents(_ fd: Int32, _ range: Range<UInt64>, into map: inout MappedExtents) throws(Errno) {
+    _ = try call(.mapExtents, range.lowerBound, range.upperBound - range.lowerBound) { length throws(Errno) in
+      try map.load(fd, range.lowerBound..<range.lowerBound + length)
+      return length
+    }
   }
 
   func willNeed(_ fd: Int32, at offset: UInt64, length: UInt64) throws(Errno) {

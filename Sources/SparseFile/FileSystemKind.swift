@@ -22,6 +22,16 @@ enum FileSystemKind: UInt64 {
     }
   }
 
+  /// FIEMAP tells of every byte that SEEK_DATA calls data, unwritten extents aside (`MappedLayoutTests` proves it). In ext4 both
+  /// walk the same map, which knows of delayed allocation. XFS keeps dirty data of a shared extent elsewhere until it is
+  /// written back, and tmpfs has no FIEMAP.
+  var mapsExtents: Bool {
+    switch self {
+    case .ext: true
+    case .xfs, .btrfs, .tmpfs, .overlay, .f2fs, .fuse, .nfs, .cifs, .smb2: false
+    }
+  }
+
   var name: String {
     switch self {
     case .ext: "ext4"

@@ -39,7 +39,7 @@ package final class ImageFile: BlockBackend {
     trimUnitBytes = opened.trimUnitBytes
     self.calls = calls
     self.guards = guards
-    layout = LayoutProbe(opened.probe, calls: calls)
+    layout = LayoutProbe(opened.probe, calls: calls, mapsExtents: opened.mapsExtents)
     isInMemory = opened.isInMemory
     lease = opened.lease
   }

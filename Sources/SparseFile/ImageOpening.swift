@@ -33,6 +33,8 @@ struct OpenedImage {
   var probe: OpenFile
   var isBlockDevice: Bool
   var isInMemory: Bool
+  /// FIEMAP is as good as SEEK_DATA there.
+  var mapsExtents: Bool
   var geometry: Geometry
   var capabilities: Capabilities
   var trimUnitBytes: UInt64
@@ -194,7 +196,7 @@ private struct ImageOpening {
         guards.stands(.ownProbeDescriptor) ? try Files.reopen(file) : try Files.duplicate(file)
       return OpenedImage(
         path: path, lease: lease, file: file, probe: probe, isBlockDevice: isBlockDevice,
-        isInMemory: kind == .tmpfs,
+        isInMemory: kind == .tmpfs, mapsExtents: kind?.mapsExtents == true,
         geometry: isBlockDevice ? try deviceGeometry(file) : fileGeometry(status),
         capabilities: capabilities,
         trimUnitBytes: isBlockDevice

@@ -19,6 +19,7 @@ extension FileCall.Kind {
     case .allocate: 1 << 3
     case .discard: 1 << 4
     case .seekData: 1 << 5
+    case .mapExtents: 1 << 6
     case .read, .write, .sync, .seekHole, .willNeed, .pause:
       preconditionFailure("a file without this call cannot be served")
     }

@@ -36,6 +36,16 @@ int64_t hf_fallocate(int fd, int mode, int64_t at, int64_t n);
 int64_t hf_seek_data(int fd, int64_t at);
 int64_t hf_seek_hole(int fd, int64_t at);
 int64_t hf_seek_set(int fd, int64_t at);
+// FS_IOC_FIEMAP without FIEMAP_FLAG_SYNC into `memory`, which has room for `max` extents: how many came, in ascending order.
+// struct fiemap ends in an array of no size, which Swift cannot import.
+enum { HF_MAP_HEADER_BYTES = 32, HF_MAP_EXTENT_BYTES = 56 };
+enum { HF_EXTENT_LAST = 0x1, HF_EXTENT_UNWRITTEN = 0x800 };
+typedef struct {
+  uint64_t offset, length;
+  uint32_t flags;
+} hf_extent;
+int64_t hf_map_extents(int fd, uint64_t at, uint64_t n, void *memory, uint32_t max);
+hf_extent hf_mapped_extent(const void *memory, uint32_t index);
 
 // ---- what a file is
 typedef struct {
