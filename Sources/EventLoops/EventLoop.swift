@@ -7,10 +7,12 @@ import SystemPackage
 /// Runs jobs one after the other, with timers and signals. Closures given to it are never isolated to an actor.
 package final class EventLoop: Sendable {
   let queue: DispatchQueue
+  let sockets: SocketWatch
   private let mark = DispatchSpecificKey<ObjectIdentifier>()
 
   package init(label: String) {
     queue = DispatchQueue(label: label)
+    sockets = SocketWatch(queue: queue)
     queue.setSpecific(key: mark, value: ObjectIdentifier(self))
   }
 

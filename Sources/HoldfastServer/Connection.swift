@@ -19,18 +19,20 @@ import SystemPackage
 final class Connection: Sendable {
   let id: ConnectionID
   let server: Server
-  let logger: Logger
+  let channel: Channel
+  private let peer: PeerAddress
 
-  /// The input half; here while nobody serves the connection, else with the lease holder.
-  private let parked: Locked<Receiver?>
+  private let rest: Locked<Rest>
+
+  private struct Rest: ~Copyable {
+    /// The input half; here while nobody serves the connection, else with the lease holder.
+    var receiver: Receiver?
+    /// Set when the handshake is over, nil again when the connection is closed.
+    var transmission: Transmission?
+  }
 
   /// The output half.
   let replies: Locked<Replies>
-
-  /// Set when the handshake is over, nil again when the connection is closed.
-  private let transmissionSlot = Locked<Transmission?>(nil)
-
-  private let channelSlot = Locked<Channel?>(nil)
 
   /// When it made progress last: `limits.stallBytes` were moved since, or something was finished. Milliseconds of the
   /// monotonic clock.
@@ -46,11 +48,12 @@ final class Connection: Sendable {
   private let alive = Atomic<Bool>(true)
   private let full = Atomic<Bool>(false)
 
-  init(id: ConnectionID, server: Server, logger: Logger) {
+  init(id: ConnectionID, server: Server, socket: consuming OwnedDescriptor, peer: PeerAddress) {
     self.id = id
     self.server = server
-    self.logger = logger
-    parked = Locked(Receiver(limits: server.limits, pool: server.pool, guards: server.guards))
+    self.peer = peer
+    channel = Channel(socket, loop: server.loop)
+    rest = Locked(Rest(receiver: Receiver(limits: server.limits, pool: server.pool, guards: server.guards)))
     replies = Locked(Replies(limits: server.limits))
     acceptedMilliseconds = server.nowMilliseconds()
     progressMilliseconds = Atomic(acceptedMilliseconds)
@@ -63,32 +66,27 @@ final class Connection: Sendable {
 
   var isNegotiating: Bool { !handshakeIsOver.load(ordering: .relaxed) }
 
-  var transmission: Transmission? { transmissionSlot.withLock { $0 } }
-
-  var channel: Channel {
-    guard let channel = channelSlot.withLock({ $0 }) else { preconditionFailure("a connection has its channel") }
-    return channel
-  }
+  var transmission: Transmission? { rest.withLock { $0.transmission } }
 
   /// Open as long as the connection is leased, sending, or not closing.
   var descriptor: Int32 { channel.descriptor }
 
+  /// Says which connection it was. A logger of its own for each would be a third of what a connection costs.
+  func log(_ level: Logger.Level, _ message: @autoclosure () -> String) {
+    guard server.logger.logLevel <= level else { return }
+    server.logger.log(
+      level: level, "\(message())", metadata: ["connection": "\(id.rawValue)", "peer": "\(peer)"])
+  }
+
   // MARK: Being served
 
-  /// Takes over an accepted socket and greets. On the loop.
-  func start(_ socket: consuming OwnedDescriptor) {
-    let channel = Channel(
-      socket, loop: server.loop,
-      onReadable: { [self] in becomeReadable() }, onWritable: { [self] in becomeWritable() })
-    channelSlot.withLock { $0 = channel }
+  /// Greets, and hands the connection to a worker: a client speaks as soon as it has been greeted. On the loop, once.
+  func start() {
+    channel.setOwner(self)
     guard replies.withLock({ $0.mayBeginSending() }) else { return }
     let greeting = Handshake.greeting
     send(greeting.rawBytes)
-    channel.awaitReadable()
-  }
-
-  private func becomeReadable() {
-    if replies.withLock({ $0.beginLease() }) { server.workers.submit(self) }
+    channelIsReadable()
   }
 
   /// Room was made: a request ended, bytes went out, or memory was given back.
@@ -100,7 +98,7 @@ final class Connection: Sendable {
 
   /// For the lease holder.
   func takeReceiver() -> Receiver {
-    guard let receiver = parked.withLock({ exchange(&$0, with: nil) }) else {
+    guard let receiver = rest.withLock({ exchange(&$0.receiver, with: nil) }) else {
       preconditionFailure("one worker at a time serves a connection")
     }
     return receiver
@@ -126,7 +124,7 @@ final class Connection: Sendable {
     }
     // A closure cannot consume what it captured: the receiver changes places with the nil that is there.
     var slot: Receiver? = consume receiver
-    parked.withLock { swap(&$0, &slot) }
+    rest.withLock { swap(&$0.receiver, &slot) }
     switch end {
     case .quiet:
       if replies.withLock({ $0.endLease() }) { channel.awaitReadable() }
@@ -135,6 +133,8 @@ final class Connection: Sendable {
       return true
     case .pause:
       guard replies.withLock({ $0.pause() }) else { return false }
+      // It is not read now: nothing else would tell that the client is gone.
+      channel.awaitHangUp()
     case .finish:
       replies.withLock { replies in
         replies.finish()
@@ -155,11 +155,11 @@ final class Connection: Sendable {
   /// The handshake is over.
   func establish(_ session: Session) -> Transmission {
     let transmission = Transmission(
-      connection: self, session: session, image: server.image(of: session.export.id), logger: logger)
-    transmissionSlot.withLock { $0 = transmission }
+      connection: self, session: session, image: server.image(of: session.export.id))
+    rest.withLock { $0.transmission = transmission }
     server.attach(self, to: session.export.id)
     handshakeIsOver.store(true, ordering: .relaxed)
-    logger.info("connected to export \"\(session.export.name)\"")
+    log(.info, "connected to export \"\(session.export.name)\"")
     return transmission
   }
 
@@ -226,7 +226,7 @@ final class Connection: Sendable {
     }
     guard let death else { return }
     alive.store(false, ordering: .relaxed)
-    logger.info("disconnected: \(reason)")
+    log(.info, "disconnected: \(reason)")
     release(death.refundBytes)
     transmission?.image.cancelWaiting(death.tokens)
     closeIfDone()
@@ -236,30 +236,27 @@ final class Connection: Sendable {
   func closeIfDone() {
     guard replies.withLock({ $0.mayClose() }) else { return }
     // Who died has been told of with the reason.
-    if isAlive { logger.info("disconnected") }
-    transmissionSlot.withLock { $0 = nil }
-    let receiver = parked.withLock { exchange(&$0, with: nil) }
-    if var receiver {
+    if isAlive { log(.info, "disconnected") }
+    // A closure cannot hand out two owned values: they change places with the nothing that is here.
+    var end = Rest(receiver: nil)
+    rest.withLock { swap(&$0, &end) }
+    if var receiver = exchange(&end.receiver, with: nil) {
       release(receiver.parkedBytes)
       dropPayload(of: &receiver)
     }
     drainInput()
-    // The slot keeps the channel: a thread that has just ended its lease may still ask it for something, in vain.
-    channel.close { [self] in server.forget(self) }
+    // A thread that has just ended its lease may still ask the channel for something, in vain.
+    channel.close()
+    server.forget(self)
   }
 
-  /// For the server, once a second, on the loop: no source watches a connection that waits for memory, and a hang-up is lost
-  /// on one whose socket is full.
-  func lookForHangUp() {
-    guard let channel = channelSlot.withLock({ $0 }) else { return }
-    channel.lookForHangUp()
-    let isGone = replies.withLock { $0.isPaused && !$0.isClosing && Sockets.isHungUp(channel.descriptor) }
-    if isGone { die("the client is gone") }
-  }
-
-  /// Closing a TCP socket with unread input resets it, and the reset may overtake the last replies: says that nothing more
-  /// comes and throws away what is there.
+  /// Closing a socket with unread input resets it, and the reset may overtake the last replies: says that nothing more comes
+  /// and throws away what is there.
   private func drainInput() {
+    // Nearly always there is nothing.
+    var few = IOBuffer(count: 64)
+    var room = few.mutableBytes
+    guard let count = try? Sockets.recv(descriptor, into: &room, flags: .dontWait), count > 0 else { return }
     Sockets.shutdown(descriptor, .writing)
     var scratch = IOBuffer(count: 64 * 1024)
     for _ in 0..<Connection.drainReadsMax {
@@ -300,4 +297,21 @@ final class Connection: Sendable {
     let (owes, inFlight) = replies.withLock { ($0.outgoingBytes > 0, $0.inFlightCount) }
     return owes || inFlight == 0
   }
+}
+
+// MARK: - Events of the socket, on the loop
+
+extension Connection: ChannelOwner {
+  func channelIsReadable() {
+    if replies.withLock({ $0.beginLease() }) { server.workers.submit(self) }
+  }
+
+  func channelIsWritable() { becomeWritable() }
+
+  func channelIsHungUp() {
+    // Who serves it finds out, and who sends; a connection that is watched for bytes is told so.
+    if replies.withLock({ $0.isPaused }) { die("the client is gone") }
+  }
+
+  func channelIsLost(_ error: Errno) { die("the system cannot watch its socket: \(error)") }
 }

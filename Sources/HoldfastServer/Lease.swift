@@ -171,7 +171,7 @@ extension Connection {
       case .close(let reason):
         start += consumed
         flushNegotiation(&batch)
-        logger.info("closing: \(reason)")
+        log(.info, "closing: \(reason)")
         return .finish
       }
       // A batch of requests that are answered later, or a client that does not read, must not go on for ever.

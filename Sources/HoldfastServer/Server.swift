@@ -148,13 +148,12 @@ package final class Server: Sendable {
 
   /// On the loop.
   private func accept(_ socket: consuming OwnedDescriptor, _ peer: PeerAddress) {
-    guard let connection = register(peer) else { return }
     do throws(Errno) {
       try prepare(socket.number, peer)
     } catch {
       logger.warning("cannot set up the socket of \(peer): \(error)")
     }
-    connection.start(socket)
+    register(socket, peer)?.start()
   }
 
   private func prepare(_ socket: Int32, _ peer: PeerAddress) throws(Errno) {
@@ -168,7 +167,7 @@ package final class Server: Sendable {
     }
   }
 
-  private func register(_ peer: PeerAddress) -> Connection? {
+  private func register(_ socket: consuming OwnedDescriptor, _ peer: PeerAddress) -> Connection? {
     let (id, isFirstRefused) = roster.withLock { roster -> (ConnectionID?, Bool) in
       guard roster.connections.count < limits.connectionsMax else {
         defer { roster.isFull = true }
@@ -182,16 +181,13 @@ package final class Server: Sendable {
       if isFirstRefused { logger.warning("refusing connections: \(limits.connectionsMax) are open, the most allowed") }
       return nil
     }
-    var logger = logger
-    logger[metadataKey: "connection"] = "\(id.rawValue)"
-    logger[metadataKey: "peer"] = "\(peer)"
-    let connection = Connection(id: id, server: self, logger: logger)
+    let connection = Connection(id: id, server: self, socket: socket, peer: peer)
     let needsTick = roster.withLock { roster in
       roster.connections[id] = connection
       return roster.tick == nil
     }
     if needsTick { startTicking() }
-    logger.debug("accepted")
+    connection.log(.debug, "accepted")
     return connection
   }
 
@@ -219,7 +215,6 @@ package final class Server: Sendable {
         connection.die("option haggling took longer than \(limits.handshakeSeconds) s")
       }
     }
-    for connection in connections { connection.lookForHangUp() }
     closeStalled(now)
     pool.trim(keeping: pool.freeCount / 2)
     let idle = roster.withLock { roster -> LoopTimer? in

@@ -1,7 +1,6 @@
 // What the requests of one connection share after the handshake. Constant for the life of the connection (I9).
 
 import BlockBackend
-import Logging
 import NBDProtocol
 import NBDServerCore
 import Synchronization
@@ -13,15 +12,13 @@ final class Transmission: Sendable {
   let session: Session
   let image: Image
   let encoder: ReplyEncoder
-  private let logger: Logger
   private let faultsLogged = Atomic<Int>(0)
 
-  init(connection: Connection, session: Session, image: Image, logger: Logger) {
+  init(connection: Connection, session: Session, image: Image) {
     self.connection = connection
     self.session = session
     self.image = image
     encoder = ReplyEncoder(session: session)
-    self.logger = logger
   }
 
   func readPlan(_ request: Request) -> ReadPlan {
@@ -53,11 +50,11 @@ final class Transmission: Sendable {
 
   /// A client whose every request fails must not fill the log.
   private func log(_ line: String, isFault: Bool) {
-    guard isFault else { return logger.debug("\(line)") }
+    guard isFault else { return connection.log(.debug, line) }
     let count = faultsLogged.add(1, ordering: .relaxed).newValue
-    if count <= Transmission.faultsLoggedMax { logger.warning("\(line)") }
+    if count <= Transmission.faultsLoggedMax { connection.log(.warning, line) }
     if count == Transmission.faultsLoggedMax {
-      logger.warning("further failed requests of this connection are not logged")
+      connection.log(.warning, "further failed requests of this connection are not logged")
     }
   }
 

@@ -1,4 +1,4 @@
-// A channel tells once per request, also after the peer has gone; and closes its descriptor last of all.
+// A channel tells once per request, also after the peer has gone; and tells nobody after it was closed.
 
 import EventLoops
 import Glibc
@@ -11,6 +11,7 @@ private final class Line: Sendable {
   let loop = EventLoop(label: "test")
   let readable = Tally()
   let writable = Tally()
+  let hungUp = Tally()
   let channel: Channel
   let peer: Channel
 
@@ -20,21 +21,21 @@ private final class Line: Sendable {
       let listener = try Sockets.listenTCP(try localhost())
       let client = try Sockets.connect(to: try #require(try Sockets.localAddress(listener.number)))
       let server = OwnedDescriptor(owning: try Sockets.accept(listener.number).descriptor)
-      channel = Line.channel(server, loop, readable, writable)
-      peer = Line.channel(client, loop, Tally(), Tally())
+      channel = Line.channel(server, loop, readable, writable, hungUp)
+      peer = Line.channel(client, loop, Tally(), Tally(), Tally())
     } else {
       let pair = try Sockets.pair()
       let ends = pair.take()
-      channel = Line.channel(OwnedDescriptor(owning: ends.first), loop, readable, writable)
-      peer = Line.channel(OwnedDescriptor(owning: ends.second), loop, Tally(), Tally())
+      channel = Line.channel(OwnedDescriptor(owning: ends.first), loop, readable, writable, hungUp)
+      peer = Line.channel(OwnedDescriptor(owning: ends.second), loop, Tally(), Tally(), Tally())
     }
   }
 
   private static func channel(
-    _ descriptor: consuming OwnedDescriptor, _ loop: EventLoop, _ readable: Tally, _ writable: Tally
+    _ descriptor: consuming OwnedDescriptor, _ loop: EventLoop, _ readable: Tally, _ writable: Tally, _ hungUp: Tally
   ) -> Channel {
-    Channel(
-      descriptor, loop: loop,
+    Listening.channel(
+      descriptor, loop,
       onReadable: {
         #expect(loop.isOnLoop)
         readable.add()
@@ -42,20 +43,16 @@ private final class Line: Sendable {
       onWritable: {
         #expect(loop.isOnLoop)
         writable.add()
+      },
+      onHangUp: {
+        #expect(loop.isOnLoop)
+        hungUp.add()
       })
   }
 
-  func closePeer() {
-    let closed = Tally()
-    peer.close { closed.add() }
-    #expect(closed.wait())
-  }
+  func closePeer() { peer.close() }
 
-  func close() {
-    let closed = Tally()
-    channel.close { closed.add() }
-    #expect(closed.wait())
-  }
+  func close() { channel.close() }
 }
 
 @Suite struct ChannelTests {
@@ -120,7 +117,6 @@ private final class Line: Sendable {
     line.closePeer()
   }
 
-  /// libdispatch forgets a socket after it has reported a hang-up.
   @Test(arguments: [false, true], [false, true])
   func aHungUpPeerIsToldEachTime(tcp: Bool, writingFirst: Bool) throws {
     let line = try Line(tcp: tcp)
@@ -186,6 +182,63 @@ private final class Line: Sendable {
     }
   }
 
+  /// A connection that is not read now must learn of its end, and of nothing else.
+  @Test(arguments: [false, true])
+  func onlyAHangUpIsToldToWhoAskedForThat(tcp: Bool) throws {
+    let line = try Line(tcp: tcp)
+    line.channel.awaitHangUp()
+    try sent(line.peer.descriptor, [1])
+    Sockets.shutdown(line.peer.descriptor, .writing)
+    line.loop.settle()
+    #expect(line.hungUp.count == 0)
+    fill(line.channel.descriptor)
+    // TCP: unread data makes this a reset.
+    line.closePeer()
+    #expect(line.hungUp.wait())
+    line.loop.settle()
+    #expect(line.hungUp.count == 1)
+    #expect(line.readable.count + line.writable.count == 0)
+    line.close()
+  }
+
+  /// One event ends the watch in the epoll set for all that was asked.
+  @Test(arguments: [false, true])
+  func whatWasNotToldIsStillAwaited(tcp: Bool) throws {
+    let line = try Line(tcp: tcp)
+    line.channel.awaitReadable()
+    line.channel.awaitHangUp()
+    line.channel.awaitWritable()
+    #expect(line.writable.wait())
+    line.loop.settle()
+    #expect(line.readable.count + line.hungUp.count == 0)
+    try sent(line.peer.descriptor, [1])
+    #expect(line.readable.wait())
+    #expect(line.hungUp.count == 0)
+    fill(line.channel.descriptor)
+    line.closePeer()
+    #expect(line.hungUp.wait())
+    line.close()
+  }
+
+  /// More than one look at the epoll set brings, and more than one event of its source handles.
+  @Test func manyThatAreReadyAtOnceAreAllTold() throws {
+    let loop = EventLoop(label: "test")
+    let readable = Tally()
+    let pairs = try (0..<600).map { _ in try Sockets.pair().take() }
+    let channels = pairs.map { pair in
+      Listening.channel(OwnedDescriptor(owning: pair.first), loop, onReadable: { readable.add() })
+    }
+    loop.run {
+      for channel in channels { channel.awaitReadable() }
+      for pair in pairs { _ = try? sent(pair.second, [1]) }
+    }
+    #expect(readable.wait(for: 600))
+    loop.settle()
+    #expect(readable.count == 600)
+    for channel in channels { channel.close() }
+    for pair in pairs { Sockets.close(pair.second) }
+  }
+
   @Test func noHandlerRunsAfterAChannelWasClosedOnTheLoop() throws {
     let line = try Line()
     let closed = Tally()
@@ -195,7 +248,8 @@ private final class Line: Sendable {
       line.channel.awaitReadable()
       line.channel.awaitWritable()
       sleepMilliseconds(5)
-      line.channel.close { closed.add() }
+      line.channel.close()
+      closed.add()
     }
     #expect(closed.wait())
     line.loop.settle()
@@ -213,15 +267,13 @@ private final class Line: Sendable {
       let ends = pair.take()
       let strong = Owner()
       owner = strong
-      let made = Channel(
-        OwnedDescriptor(owning: ends.first), loop: loop, onReadable: { withExtendedLifetime(strong) {} },
+      let made = Listening.channel(
+        OwnedDescriptor(owning: ends.first), loop, onReadable: { withExtendedLifetime(strong) {} },
         onWritable: { withExtendedLifetime(strong) {} })
       channel = made
       made.awaitReadable()
       made.awaitWritable()
-      let closed = Tally()
-      made.close { closed.add() }
-      #expect(closed.wait())
+      made.close()
       Sockets.close(ends.second)
     }
     #expect(eventually { owner == nil && channel == nil })
@@ -242,7 +294,9 @@ private final class Line: Sendable {
           case 0: for _ in 0..<20 { line.channel.awaitReadable() }
           case 1: for _ in 0..<20 { line.channel.awaitWritable() }
           case 2: Sockets.shutdown(line.peer.descriptor, .both)
-          default: line.channel.close { closed.add() }
+          default:
+            line.channel.close()
+            closed.add()
           }
           ended.add()
         }

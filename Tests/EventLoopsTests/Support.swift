@@ -117,3 +117,33 @@ final class TemporaryDirectory: Sendable {
 
   deinit { try? FileManager.default.removeItem(atPath: path) }
 }
+
+/// The owner of a channel, for tests: does nothing but what it was given.
+final class Listening: ChannelOwner {
+  private let onReadable: @Sendable () -> Void
+  private let onWritable: @Sendable () -> Void
+  private let onHangUp: @Sendable () -> Void
+
+  private init(
+    _ onReadable: @escaping @Sendable () -> Void, _ onWritable: @escaping @Sendable () -> Void,
+    _ onHangUp: @escaping @Sendable () -> Void
+  ) {
+    self.onReadable = onReadable
+    self.onWritable = onWritable
+    self.onHangUp = onHangUp
+  }
+
+  static func channel(
+    _ descriptor: consuming OwnedDescriptor, _ loop: EventLoop, onReadable: @escaping @Sendable () -> Void = {},
+    onWritable: @escaping @Sendable () -> Void = {}, onHangUp: @escaping @Sendable () -> Void = {}
+  ) -> Channel {
+    let channel = Channel(descriptor, loop: loop)
+    channel.setOwner(Listening(onReadable, onWritable, onHangUp))
+    return channel
+  }
+
+  func channelIsReadable() { onReadable() }
+  func channelIsWritable() { onWritable() }
+  func channelIsHungUp() { onHangUp() }
+  func channelIsLost(_ error: Errno) { Issue.record("a channel was lost: \(error)") }
+}

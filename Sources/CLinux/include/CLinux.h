@@ -2,5 +2,6 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1
 #endif
+#include "epoll.h"
 #include "files.h"
 #include "sockets.h"
