@@ -44,6 +44,9 @@ final class Connection: Sendable {
   /// When it was accepted, milliseconds of the monotonic clock.
   let acceptedMilliseconds: Int64
 
+  /// Batches of requests since it was quiet for as long as a lease waits.
+  private let warmth = Atomic<Int>(0)
+
   private let handshakeIsOver = Atomic<Bool>(false)
   private let alive = Atomic<Bool>(true)
   private let full = Atomic<Bool>(false)
@@ -162,6 +165,25 @@ final class Connection: Sendable {
     log(.info, "connected to export \"\(session.export.name)\"")
     return transmission
   }
+
+  // MARK: Whether to wait
+
+  /// A worker has taken the connection.
+  func beginLease() {
+    if stalledMilliseconds(now: server.nowMilliseconds()) > Int64(Limits.leaseQuietMilliseconds) {
+      warmth.store(0, ordering: .relaxed)
+    }
+  }
+
+  /// After each batch: whether the worker may wait for the next. A connection that has begun to send requests has to send a
+  /// few before it is worth a sleeping thread: else a thousand that ask once would keep all workers there are, with their
+  /// buffers and stacks.
+  func mayWait(_ isTransmitting: Bool) -> Bool {
+    guard isTransmitting else { return true }
+    return warmth.add(1, ordering: .relaxed).newValue >= Connection.batchesUntilWarm
+  }
+
+  private static let batchesUntilWarm = 4
 
   // MARK: Requests off the fast path
 

@@ -36,8 +36,10 @@ extension Connection {
   private func serve(_ receiver: inout Receiver, _ worker: inout Worker) -> LeaseEnd {
     var transmission = transmission
     var batches = 0
+    beginLease()
     while true {
       let stop: Stop
+      let isTransmitting = transmission != nil
       do throws(ProtocolViolation) {
         var consumed = 0
         defer { worker.consume(consumed) }
@@ -60,9 +62,10 @@ extension Connection {
       guard owesLittle else { return .pause }
 
       batches += 1
+      let mayWait = mayWait(isTransmitting)
       let othersWait = server.workers.itemsAreWaiting
       if othersWait && batches >= Limits.batchesPerTurnMax { return .othersWait }
-      switch receive(&receiver, &worker, waits: !othersWait) {
+      switch receive(&receiver, &worker, waits: mayWait && !othersWait) {
       case .bytes: continue
       case .nothing: return .quiet
       case .noMemory: return .pause
