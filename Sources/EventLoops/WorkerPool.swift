@@ -73,6 +73,9 @@ package final class WorkerPool<Item: ~Copyable & Sendable, Context: ~Copyable>: 
   /// Called by a worker after each `willSleep`. Never waits.
   package func didWake() { awake.add(1, ordering: .sequentiallyConsistent) }
 
+  /// Workers that run, for a worker that asks itself whether a CPU is idle. Cheap.
+  package var awakeCount: Int { awake.load(ordering: .relaxed) }
+
   package struct Counts: Sendable {
     package let threads: Int
     package let awake: Int

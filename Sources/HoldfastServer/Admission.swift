@@ -28,8 +28,11 @@ extension Transmission {
       batch.appendSuccess(request.cookie, encoder: encoder)
       return true
     }
-    guard isInline(request), image.beginInline() else { return leave(request, payload: payload, token: nil) }
-    defer { image.endInline() }
+    guard isInline(request), image.isLocal else { return leave(request, payload: payload, token: nil) }
+    // A small READ takes what is in memory or nothing: it cannot hang, and does not count.
+    let mayHang = request.command != .read || Int(request.length) >= Limits.holeProbeBytesMin
+    guard !mayHang || image.beginInline() else { return leave(request, payload: payload, token: nil) }
+    defer { if mayHang { image.endInline() } }
     switch image.admit(request.range, request.lockMode) {
     case .waiting(let token): return leave(request, payload: payload, token: token, isWaiting: true)
     case .granted(let token):
@@ -73,7 +76,9 @@ extension Transmission {
 
   private func read(_ request: Request, _ token: LockToken, _ batch: inout ReplyBatch) -> Bool {
     do throws(BackendError) {
-      if readPlan(request).findsHoles, try image.backend.startsWithHole(request.range) {
+      if Int(request.length) >= Limits.holeProbeBytesMin, readPlan(request).findsHoles,
+        try image.backend.startsWithHole(request.range)
+      {
         return leave(request, payload: RawSpan(), token: token)
       }
       var room = batch.room(at: encoder.readHeaderBytes, bytes: Int(request.length))

@@ -27,6 +27,9 @@ package final class Image: Sendable {
   package let backend: any BlockBackend
   package let guards: GuardSwitches
 
+  /// Short calls on it may run on a worker.
+  let isLocal: Bool
+
   /// Lock order: a connection's `replies` and an image's `state` are never held together.
   private let state: Locked<State>
 
@@ -49,6 +52,7 @@ package final class Image: Sendable {
 
   package init(backend: any BlockBackend, lanes: Lanes, guards: GuardSwitches = .allStand) {
     self.backend = backend
+    isLocal = backend.capabilities.contains(.local)
     self.guards = guards
     state = Locked(State(core: ImageCore(geometry: backend.geometry, guards: guards)))
     slow = lanes.slow.queue(runningMax: lanes.perImageMax)
@@ -59,11 +63,9 @@ package final class Image: Sendable {
 
   // MARK: On a worker
 
-  /// A worker wants to make short calls on this image.
-  /// - Returns: false when they might hang, or when half of the workers do so already: use the slow lane. True has to be
-  ///   followed by `endInline`.
+  /// A worker wants to make a short call on this image that waits for the disk in bad times.
+  /// - Returns: false when half of the workers do so already: use the slow lane. True has to be followed by `endInline`.
   func beginInline() -> Bool {
-    guard backend.capabilities.contains(.local) else { return false }
     guard inlineRunning.add(1, ordering: .relaxed).newValue <= inlineMax else {
       endInline()
       return false
@@ -75,7 +77,7 @@ package final class Image: Sendable {
 
   // MARK: Range locks
 
-  func admit(_ range: Range<UInt64>, _ mode: LockTableMode) -> ImageCore<Parked>.Admission {
+  func admit(_ range: Range<UInt64>, _ mode: LockTableMode) -> Admission {
     state.withLock { $0.core.admit(range, mode) }
   }
 

@@ -36,10 +36,12 @@ extension Connection {
   private func serve(_ receiver: inout Receiver, _ worker: inout Worker) -> LeaseEnd {
     var transmission = transmission
     var batches = 0
+    var spin = SpinPolicy()
     beginLease()
     while true {
       let stop: Stop
       let isTransmitting = transmission != nil
+      let receivedBytes = worker.filledBytes
       do throws(ProtocolViolation) {
         var consumed = 0
         defer { worker.consume(consumed) }
@@ -52,6 +54,7 @@ extension Connection {
         die("the client broke the protocol at byte \(error.atByte): \(error.what)")
         return .finish
       }
+      let turnBytes = receivedBytes + worker.batch.count
       let owesLittle = flush(&worker.batch)
       switch stop {
       case .finish: return .finish
@@ -65,6 +68,11 @@ extension Connection {
       let mayWait = mayWait(isTransmitting)
       let othersWait = server.workers.itemsAreWaiting
       if othersWait && batches >= Limits.batchesPerTurnMax { return .othersWait }
+      if mayWait && !othersWait, spin.spins(afterTurnOf: turnBytes, hasIdleCPU: server.hasIdleCPU) {
+        let received = receiveSpinning(&receiver, &worker)
+        spin.found(received != .nothing)
+        if received == .bytes { continue }
+      }
       switch receive(&receiver, &worker, waits: mayWait && !othersWait) {
       case .bytes: continue
       case .nothing: return .quiet
@@ -91,6 +99,16 @@ extension Connection {
     let (result, count) = receive(into: &room, waits: waits)
     worker.filledBytes += count
     return result
+  }
+
+  /// Looks for bytes again and again, for as long as a sleep and a wake-up would cost.
+  private func receiveSpinning(_ receiver: inout Receiver, _ worker: inout Worker) -> Received {
+    let end = MonotonicClock.nanoseconds + SpinPolicy.nanosecondsMax
+    var received = Received.nothing
+    repeat {
+      received = receive(&receiver, &worker, waits: false)
+    } while received == .nothing && MonotonicClock.nanoseconds < end
+    return received
   }
 
   private func receive(into room: inout MutableRawSpan, waits: Bool) -> (Received, count: Int) {
@@ -127,6 +145,8 @@ extension Connection {
     _ transmission: inout Transmission?
   ) throws(ProtocolViolation) -> Stop {
     let all = buffer.bytes.extracting(first: filledBytes)
+    let server = server
+    let exports = server.exports
     while true {
       if receiver.payloadMissingBytes > 0 {
         guard fillPayload(&receiver, all, &start) else { return .pause }
@@ -134,7 +154,7 @@ extension Connection {
       }
       let input = all.extracting(droppingFirst: start)
       let (consumed, event) = try receiver.next(
-        input, exports: server.exports, isShuttingDown: server.isShuttingDown, output: &batch.negotiation)
+        input, exports: exports, isShuttingDown: server.isShuttingDown, output: &batch.negotiation)
       switch event {
       case .needsBytes:
         start += consumed

@@ -37,6 +37,8 @@ package final class Server: Sendable {
   let workers: WorkerPool<Connection, Worker>
   let logger: Logger
   let guards: GuardSwitches
+  private let cpus: Int
+  private let spins: Bool
   private let images: [Image]
   /// By export: the position of the first export of the same image.
   private let imageKeys: [ImageKey]
@@ -67,13 +69,17 @@ package final class Server: Sendable {
 
   /// - Parameters:
   ///   - exports: no two answer to the same name.
+  ///   - spins: a worker looks for the next request for a moment before it sleeps.
   ///   - guards: of connections and budget; those of an image are the image's.
   package init(
-    exports: [Export], limits: Limits = Limits(), cpus: Int, logger: Logger, guards: GuardSwitches = .allStand
+    exports: [Export], limits: Limits = Limits(), cpus: Int, spins: Bool = true, logger: Logger,
+    guards: GuardSwitches = .allStand
   ) {
     self.limits = limits
     self.logger = logger
     self.guards = guards
+    self.cpus = cpus
+    self.spins = spins
     let images = exports.map(\.image)
     self.images = images
     imageKeys = images.map { image in ImageKey(rawValue: images.firstIndex { $0 === image } ?? 0) }
@@ -92,6 +98,9 @@ package final class Server: Sendable {
         awakeMax: Server.workersAwakeMax(cpus: cpus), threadsMax: Server.workersMax, idleSeconds: Lanes.idleSeconds),
       makeContext: { Worker() }, serve: { worker, connection in connection.serve(&worker) })
   }
+
+  /// Fewer workers run than there are CPUs, so that one may look for bytes without keeping others from running.
+  var hasIdleCPU: Bool { spins && workers.awakeCount < cpus }
 
   func image(of export: ExportID) -> Image { images[Int(export.rawValue)] }
 

@@ -5,14 +5,16 @@
 
 import Glibc
 
-/// For critical sections without system calls. Not recursive; any thread.
+/// For critical sections without system calls. Not recursive; any thread. Public, though nothing outside this package sees it:
+/// Swift inlines across modules only what is public, and a generic call that is not specialised costs more than the lock.
 @safe
-package struct Locked<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
+public struct Locked<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
   /// The mutex must not move; the value lies behind it.
-  private let mutex: UnsafeMutablePointer<pthread_mutex_t>
-  private let value: UnsafeMutablePointer<Value>
+  @usableFromInline let mutex: UnsafeMutablePointer<pthread_mutex_t>
+  @usableFromInline let value: UnsafeMutablePointer<Value>
 
-  package init(_ initial: consuming sending Value) {
+  @inlinable
+  public init(_ initial: consuming sending Value) {
     let valueOffset = Locked.valueOffset
     let storage = UnsafeMutableRawPointer.allocate(
       byteCount: valueOffset + MemoryLayout<Value>.size, alignment: Locked.alignment)
@@ -27,6 +29,7 @@ package struct Locked<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
     precondition(status == 0, "a mutex can be made in memory that is there")
   }
 
+  @inlinable
   deinit {
     unsafe pthread_mutex_destroy(mutex)
     unsafe value.deinitialize(count: 1)
@@ -34,8 +37,8 @@ package struct Locked<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
   }
 
   /// Calls `body` while no other thread has the value.
-  @inline(__always)
-  package borrowing func withLock<Result: ~Copyable, Failure: Error>(
+  @inlinable @inline(__always)
+  public borrowing func withLock<Result: ~Copyable, Failure: Error>(
     _ body: (inout sending Value) throws(Failure) -> sending Result
   ) throws(Failure) -> sending Result {
     unsafe pthread_mutex_lock(mutex)
@@ -43,13 +46,15 @@ package struct Locked<Value: ~Copyable>: ~Copyable, @unchecked Sendable {
     return unsafe try body(&value.pointee)
   }
 
-  private static var valueOffset: Int {
+  @inlinable
+  static var valueOffset: Int {
     let size = unsafe MemoryLayout<pthread_mutex_t>.size
     let alignment = MemoryLayout<Value>.alignment
     return (size + alignment - 1) / alignment * alignment
   }
 
-  private static var alignment: Int {
+  @inlinable
+  static var alignment: Int {
     unsafe max(MemoryLayout<pthread_mutex_t>.alignment, MemoryLayout<Value>.alignment)
   }
 }

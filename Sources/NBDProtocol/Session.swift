@@ -1,7 +1,7 @@
 // What was agreed in the handshake. Constant for the life of the connection (I9).
 
-/// The rules that one client's transmission phase goes by.
-package struct Session: Sendable {
+/// The rules that one client's transmission phase goes by. An object, because every request looks at it and it is never changed.
+package final class Session: Sendable {
   /// As it was when the client was told.
   package let export: ExportDescription
   /// As the client was told.
@@ -14,14 +14,21 @@ package struct Session: Sendable {
 
   #if GUARD_SWITCHES
   /// Guard of I9: what was not advertised is refused. Tests take it out.
-  package var refusesUnadvertised = true
+  package let refusesUnadvertised: Bool
+
+  /// The same with or without that guard.
+  package func with(refusesUnadvertised: Bool) -> Session {
+    Session(
+      export: export, flags: flags, replies: replies, clientKnowsBlockSizes: clientKnowsBlockSizes,
+      allocationContextID: allocationContextID, refusesUnadvertised: refusesUnadvertised)
+  }
   #else
   package var refusesUnadvertised: Bool { true }
   #endif
 
   package init(
     export: ExportDescription, flags: TransmissionFlags, replies: ReplyMode, clientKnowsBlockSizes: Bool,
-    allocationContextID: UInt32?
+    allocationContextID: UInt32?, refusesUnadvertised: Bool = true
   ) {
     precondition(allocationContextID == nil || replies == .structured, "a context needs structured replies")
     self.export = export
@@ -29,6 +36,9 @@ package struct Session: Sendable {
     self.replies = replies
     self.clientKnowsBlockSizes = clientKnowsBlockSizes
     self.allocationContextID = allocationContextID
+    #if GUARD_SWITCHES
+    self.refusesUnadvertised = refusesUnadvertised
+    #endif
   }
 }
 

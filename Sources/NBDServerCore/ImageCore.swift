@@ -6,15 +6,15 @@ import NBDProtocol
 import RangeLocks
 import SystemPackage
 
+/// A lock, or the place in the queue for one.
+package enum Admission {
+  case granted(RangeLockTable.Token)
+  case waiting(RangeLockTable.Token)
+}
+
 /// The shared state of one inode. `Work` is what waits for a lock; it comes back when the lock is granted.
 package struct ImageCore<Work: Sendable>: ~Copyable {
   package typealias Token = RangeLockTable.Token
-
-  /// A lock, or the place in the queue for one.
-  package enum Admission {
-    case granted(Token)
-    case waiting(Token)
-  }
 
   /// Who waits for a lock, from the moment it stands in the queue.
   private enum Waiter {
@@ -51,9 +51,13 @@ package struct ImageCore<Work: Sendable>: ~Copyable {
     // Without the guard all are readers, so that nobody waits.
     let (token, isGranted) = locks.acquire(effectiveRange(range), lockRanges ? mode : .shared)
     if isGranted { return .granted(token) }
-    waiters[token] = .preparing
+    prepareToWait(token)
     return .waiting(token)
   }
+
+  /// Apart from `admit`, which would otherwise look up the type of a waiter each time.
+  @inline(never)
+  private mutating func prepareToWait(_ token: Token) { waiters[token] = .preparing }
 
   /// Hands over the request that waits behind `token`.
   /// - Returns: `work` again when its lock has been granted meanwhile: the caller runs it.
@@ -112,6 +116,7 @@ package struct ImageCore<Work: Sendable>: ~Copyable {
   }
   #endif
 
+  @inline(never)
   private mutating func collectGranted(into runnable: inout [Work]) {
     for token in grantedTokens {
       switch waiters[token] {

@@ -82,8 +82,7 @@ package struct Receiver: ~Copyable, Sendable {
         return (progress.consumed, .close(reason))
       case .transmission(let negotiated):
         #if GUARD_SWITCHES
-        var session = negotiated
-        session.refusesUnadvertised = guards.stands(.refuseUnadvertised)
+        let session = negotiated.with(refusesUnadvertised: guards.stands(.refuseUnadvertised))
         #else
         let session = negotiated
         #endif

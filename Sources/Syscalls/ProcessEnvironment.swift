@@ -34,8 +34,11 @@ package func fillStandardDescriptors() throws(Errno) {
   }
 }
 
-/// CPUs that are online.
-package func onlineCPUCount() -> Int { max(1, sysconf(CInt(_SC_NPROCESSORS_ONLN))) }
+/// CPUs that this process may use: those online, less what its affinity takes away (`sched_getaffinity(2)`).
+package func usableCPUCount() -> Int {
+  let count = Int(hf_usable_cpus())
+  return count > 0 ? count : max(1, sysconf(CInt(_SC_NPROCESSORS_ONLN)))
+}
 
 /// What the page cache handles as a whole, bytes; a power of two.
 package func pageBytes() -> UInt32 { UInt32(max(4096, sysconf(CInt(_SC_PAGESIZE)))) }

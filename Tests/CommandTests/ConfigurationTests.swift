@@ -32,6 +32,7 @@ func complaints(_ text: String) -> [String] {
       socket-mode = "0660"
       allow-plaintext = true
       max-connections = 7
+      spin = false
 
       [[export]]
       name = "root"
@@ -53,6 +54,7 @@ func complaints(_ text: String) -> [String] {
     #expect(plan.defaultExport == "root")
     #expect(plan.socketMode == SocketMode(bits: 0o660))
     #expect(plan.connectionsMax == 7)
+    #expect(!plan.spins)
     #expect(
       plan.exports == [
         ExportPlan(

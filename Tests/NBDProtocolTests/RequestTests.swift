@@ -295,9 +295,9 @@ struct RequestTests {
 
   #if GUARD_SWITCHES
   @Test func withoutItsGuardTheUnadvertisedIsAccepted() {
-    var bare = Session.test(flags: [])
-    #expect(bare.error(.trim, 0, 512) == .invalid)
-    bare.refusesUnadvertised = false
+    let guarded = Session.test(flags: [])
+    #expect(guarded.error(.trim, 0, 512) == .invalid)
+    let bare = guarded.with(refusesUnadvertised: false)
     #expect(bare.accepts(.trim, 0, 512))
   }
   #endif

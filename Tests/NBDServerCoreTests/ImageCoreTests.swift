@@ -8,7 +8,7 @@ import Testing
 
 private typealias Core = ImageCore<Int>
 
-extension ImageCore.Admission {
+extension Admission {
   fileprivate var token: RangeLockTable.Token {
     switch self {
     case .granted(let token), .waiting(let token): token

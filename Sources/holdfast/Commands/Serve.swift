@@ -14,12 +14,12 @@ import SystemPackage
 func serve(_ plan: ServePlan, logger: Logger) throws(CommandFailure) -> Never {
   prepareProcess(plan, logger)
 
-  let cpus = onlineCPUCount()
+  let cpus = usableCPUCount()
   let lanes = Lanes(workersAwakeMax: Server.workersAwakeMax(cpus: cpus))
   let opened = try openExports(plan, lanes: lanes, logger: logger)
   var limits = Limits()
   limits.connectionsMax = plan.connectionsMax
-  let server = Server(exports: opened.exports, limits: limits, cpus: cpus, logger: logger)
+  let server = Server(exports: opened.exports, limits: limits, cpus: cpus, spins: plan.spins, logger: logger)
   do throws(CommandFailure) {
     try endOnSignals(server, logger)
     let listeners = try server.listen(plan)

@@ -84,6 +84,7 @@ struct ConfigurationReader {
       }
     }
     plan.connectionsMax = server.integer("max-connections", in: 1...65_536) ?? plan.connectionsMax
+    plan.spins = server.boolean("spin") ?? plan.spins
     server.finish()
   }
 }

@@ -13,6 +13,8 @@ struct ServePlan: Equatable, Sendable {
   var defaultExport: String?
   var socketMode = SocketMode.ownerOnly
   var connectionsMax = ServePlan.connectionsMaxDefault
+  /// A worker may look for the next request for a moment before it sleeps.
+  var spins = true
 
   static let connectionsMaxDefault = 1024
 }

@@ -1,0 +1,43 @@
+// Whether a worker looks for the next request a few times before it sleeps in `recv`. Waking a sleeping thread costs more
+// than a small request does; but where client and server share a CPU, spinning keeps the client from running at all.
+// So a spin that found nothing makes the next ones rarer, quickly.
+
+/// The habit of one connection. Pure.
+package struct SpinPolicy: Sendable {
+  /// How long one spin looks, nanoseconds: about what a sleep and a wake-up cost.
+  package static let nanosecondsMax: Int64 = 50_000
+
+  /// Turns that moved more than this are bulk: the client is busy copying, and needs the CPU.
+  package static let turnBytesMax = 128 * 1024
+
+  /// Turns without a spin, at most, between two attempts.
+  private static let restMax = 256
+
+  private var rest = 0
+  private var nextRest = 1
+
+  package init() {}
+
+  /// A turn is over and nothing has come since.
+  /// - Parameters:
+  ///   - turnBytes: received and sent in it.
+  ///   - hasIdleCPU: fewer workers are awake than there are CPUs.
+  package mutating func spins(afterTurnOf turnBytes: Int, hasIdleCPU: Bool) -> Bool {
+    guard hasIdleCPU, turnBytes <= SpinPolicy.turnBytesMax else { return false }
+    guard rest == 0 else {
+      rest -= 1
+      return false
+    }
+    return true
+  }
+
+  /// What a spin brought.
+  package mutating func found(_ bytes: Bool) {
+    if bytes {
+      nextRest = 1
+    } else {
+      rest = nextRest
+      nextRest = min(2 * nextRest, SpinPolicy.restMax)
+    }
+  }
+}

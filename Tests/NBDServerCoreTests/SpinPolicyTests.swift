@@ -1,0 +1,44 @@
+// When a worker looks for bytes before it sleeps.
+
+import NBDServerCore
+import Testing
+
+@Suite struct SpinPolicyTests {
+  @Test func spinsWhileItFinds() {
+    var policy = SpinPolicy()
+    for _ in 0..<100 {
+      #expect(policy.spins(afterTurnOf: 4096, hasIdleCPU: true))
+      policy.found(true)
+    }
+  }
+
+  @Test func restsTwiceAsLongAfterEachSpinInVain() {
+    var policy = SpinPolicy()
+    for rest in [1, 2, 4, 8, 16, 32, 64, 128, 256, 256, 256] {
+      #expect(policy.spins(afterTurnOf: 0, hasIdleCPU: true))
+      policy.found(false)
+      for _ in 0..<rest { #expect(!policy.spins(afterTurnOf: 0, hasIdleCPU: true)) }
+    }
+  }
+
+  @Test func findingAgainEndsTheRests() {
+    var policy = SpinPolicy()
+    for _ in 0..<3 {
+      while !policy.spins(afterTurnOf: 0, hasIdleCPU: true) {}
+      policy.found(false)
+    }
+    while !policy.spins(afterTurnOf: 0, hasIdleCPU: true) {}
+    policy.found(true)
+    #expect(policy.spins(afterTurnOf: 0, hasIdleCPU: true))
+    policy.found(false)
+    #expect(!policy.spins(afterTurnOf: 0, hasIdleCPU: true))
+    #expect(policy.spins(afterTurnOf: 0, hasIdleCPU: true), "the first rest is one turn again")
+  }
+
+  @Test func doesNotSpinAfterBulkOrWithoutAnIdleCPU() {
+    var policy = SpinPolicy()
+    #expect(policy.spins(afterTurnOf: SpinPolicy.turnBytesMax, hasIdleCPU: true))
+    #expect(!policy.spins(afterTurnOf: SpinPolicy.turnBytesMax + 1, hasIdleCPU: true))
+    #expect(!policy.spins(afterTurnOf: 0, hasIdleCPU: false))
+  }
+}
