@@ -46,7 +46,7 @@ if (( $${#missing[@]} )); then
 fi
 endef
 
-.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-packages guards clean
+.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-curves bench-growth allocations bench-packages guards clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -100,11 +100,28 @@ bench: bench-packages release ## holdfast beside other servers; ROUNDS=5 SECONDS
 	.build/release/holdfast-bench run --rounds $(or $(ROUNDS),5) \
 	  $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH)) $(if $(ALL),--all) $(if $(QUIET),--quiet $(QUIET)) \
 	  $(if $(CASES),--cases '$(CASES)') $(if $(SERVERS),--servers '$(SERVERS)')
+	$(if $(CASES)$(SERVERS),,.build/release/holdfast-bench curves $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH)))
 
 bench-disturbance: bench-packages release ## latency beside clients that make trouble; ROUNDS=5 SECONDS_EACH=0.4 SERVERS=holdfast,nbdkit NO_XFS=1
 	@swift build -c release --product holdfast-bench
 	.build/release/holdfast-bench disturbance --rounds $(or $(ROUNDS),5) $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH)) \
 	  $(if $(SERVERS),--servers '$(SERVERS)') $(if $(NO_XFS),--no-xfs)
+
+bench-curves: bench-packages release ## throughput over queue depth and connections, latency over load; ROUNDS=3 SERVERS=holdfast,nbdkit
+	@swift build -c release --product holdfast-bench
+	.build/release/holdfast-bench curves --rounds $(or $(ROUNDS),3) $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH)) \
+	  $(if $(SERVERS),--servers '$(SERVERS)')
+
+bench-growth: bench-packages release ## what grows with depth, connections, size, extents, locks; ROUNDS=3 ONLY=depth,size SERVERS=holdfast,nbdkit
+	@swift build -c release --product holdfast-bench
+	swift build -c release --product holdfast-bench-locks
+	.build/release/holdfast-bench growth --rounds $(or $(ROUNDS),3) $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH)) \
+	  $(if $(ONLY),--only '$(ONLY)') $(if $(SERVERS),--servers '$(SERVERS)')
+
+allocations: build-packages release ## the server's allocations per request; CASES=read STACKS=3 shows where
+	@swift build -c release --product holdfast-bench
+	swift build -c release --product CountAllocations
+	.build/release/holdfast-bench allocations $(if $(CASES),--cases '$(CASES)') $(if $(STACKS),--stacks $(STACKS))
 
 bench-locks: build-packages ## the figures of docs/range-locks.md
 	@swift run -c release holdfast-bench-locks

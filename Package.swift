@@ -31,7 +31,11 @@ let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-col
 
 let package = Package(
   name: "holdfast",
-  products: [.executable(name: "holdfast", targets: ["holdfast"])],
+  products: [
+    .executable(name: "holdfast", targets: ["holdfast"]),
+    // Preloaded into the server by BenchTests and holdfast-bench; nothing links it.
+    .library(name: "CountAllocations", type: .dynamic, targets: ["CountAllocations"]),
+  ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-collections", from: "1.6.0"),
@@ -76,7 +80,9 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: harness),
-    .testTarget(name: "BenchTests", dependencies: ["holdfast-bench"], swiftSettings: harness),
+    .target(name: "CountAllocations", path: "Tests/Support/CountAllocations"),
+    .testTarget(
+      name: "BenchTests", dependencies: ["holdfast-bench", "DaemonHarness"], swiftSettings: harness),
 
     // Backends that hold, fail and lose, and what every backend has to do.
     support("TestBackends", ["BlockBackend", "Locking", system]),

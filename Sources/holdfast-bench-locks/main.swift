@@ -1,6 +1,7 @@
 // Measures the range locks (docs/range-locks.md): ratios only, so that they mean something on another machine. Each round
 // measures both sides of each ratio; the median over the rounds is printed.
 
+import Glibc
 import RangeLocks
 import Syscalls
 import SystemPackage
@@ -21,6 +22,15 @@ func printRow(_ name: String, _ values: [Double], _ bound: String = "") {
   let padding = String(repeating: " ", count: max(1, 64 - name.count))
   let spread = "(\(text(values.min() ?? 0)) to \(text(values.max() ?? 0)))"
   print("\(name)\(padding)\(text(median(values)))  \(spread)\(bound.isEmpty ? "" : "  bound \(bound)")")
+}
+
+/// `--curve`: what holdfast-bench draws. How many requests are in the table, and the nanoseconds of a pair.
+if CommandLine.arguments.contains("--curve") {
+  for inFlight in [1, 3, 10, 30, 100, 300, 1000, 3000, 10_000] {
+    let values = (0..<3).map { _ in Uncontended(inFlight: inFlight).nanosecondsPerPair() }
+    print("\(inFlight) \(text(median(values)))")
+  }
+  exit(0)
 }
 
 do {

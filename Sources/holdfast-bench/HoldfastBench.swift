@@ -9,7 +9,10 @@ import Syscalls
 struct HoldfastBench: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "holdfast-bench", abstract: "Measures NBD servers.",
-    subcommands: [RunCommand.self, DisturbanceCommand.self, LoadCommand.self, NullServerCommand.self])
+    subcommands: [
+      RunCommand.self, AllocationsCommand.self, CurvesCommand.self, DisturbanceCommand.self, GrowthCommand.self,
+      LoadCommand.self, NullServerCommand.self,
+    ])
 }
 
 struct NullServerCommand: ParsableCommand {

@@ -32,6 +32,8 @@ struct LoadLoop: ~Copyable {
   /// The chunk that the data belongs to ends its reply when this is a cookie.
   private var endsWithData: UInt64?
   private var inFlight = 0
+  /// Requests that this run may still send.
+  private var allowed = Int.max
 
   init(_ workload: Workload, descriptor: Int32, exportBytes: UInt64, seed: UInt64) throws {
     let depth = workload.depth
@@ -67,12 +69,13 @@ struct LoadLoop: ~Copyable {
     inbox.deallocate()
   }
 
-  /// Runs for `seconds`, then until everything sent is answered.
-  mutating func run(seconds: Double) throws -> LoadResult {
+  /// Runs for `seconds` or for `operations`, whichever ends first, then until everything sent is answered.
+  mutating func run(seconds: Double, operations: Int = .max) throws -> LoadResult {
     var result = LoadResult()
+    allowed = operations
     let start = MonotonicClock.nanoseconds
     let end = start + Int64(seconds * 1e9)
-    for slot in 0..<workload.depth { try issue(UInt64(slot), now: start) }
+    for slot in 0..<min(workload.depth, operations) { try issue(UInt64(slot), now: start) }
     try send()
     var now = start
     while inFlight > 0 {
@@ -127,6 +130,7 @@ struct LoadLoop: ~Copyable {
     sentAt[Int(slot)] = now
     expectsData[Int(slot)] = workload.mix == .randread || workload.mix == .rw70 && !carries
     inFlight += 1
+    allowed -= 1
     if workload.sendsEach { try send() }
   }
 
@@ -244,6 +248,6 @@ struct LoadLoop: ~Copyable {
     result.operations += 1
     result.latency.add(UInt64(max(0, now - sentAt[Int(slot)])))
     inFlight -= 1
-    if refills { try issue(slot, now: now) }
+    if refills, allowed > 0 { try issue(slot, now: now) }
   }
 }

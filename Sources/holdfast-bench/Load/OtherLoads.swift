@@ -56,7 +56,10 @@ final class IdleConnections {
 
 /// Asks for the status of the whole export, one request after the other; the extents, neighbours of one status as one.
 func walkMap(on target: Target) throws -> Int {
-  let connection = try ClientConnection(to: target, blockStatus: true)
+  try walkMap(ClientConnection(to: target, blockStatus: true))
+}
+
+func walkMap(_ connection: borrowing ClientConnection) throws -> Int {
   guard connection.contextID != nil else { throw BenchError("the server has no base:allocation") }
   var request = [UInt8](repeating: 0, count: Wire.requestBytes)
   var offset: UInt64 = 0

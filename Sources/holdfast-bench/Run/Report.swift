@@ -41,6 +41,12 @@ struct Report {
       $0.cpuMicrosecondsPerOperation
     }
     text += "\n## Latency\n\nMicroseconds: median / 99th percentile, medians of the rounds.\n\n" + latencies
+    if options.cases.count == Case.all.count {
+      text += "\n## Curves\n\nFrom a run of their own, `holdfast-bench curves`; figures in curves/curves.json.\n\n"
+      for name in ["depth", "connections", "latency-over-load-depth", "latency-over-load-connections"] {
+        text += "![\(name)](curves/\(name).svg)\n"
+      }
+    }
     text += "\n## Command lines\n\n"
     for kind in servers { text += results.commandLines[kind].map { "- \(kind.rawValue): `\($0)`\n" } ?? "" }
     if !results.failures.isEmpty {

@@ -14,22 +14,22 @@ final class RunningServer {
   private let serving: Serving
 
   /// Starts it on `cpus` only, when given, and waits until it can be connected to.
-  init(_ kind: ServerKind, _ serving: Serving, cpus: UInt64?) throws {
+  init(_ kind: ServerKind, _ serving: Serving, cpus: UInt64?, environment: [String] = []) throws {
     self.kind = kind
     self.serving = serving
     commandLine = serving.commandLine(of: kind)
     let address = serving.tcpPort.map { SocketAddress.ipv4(bytes: [127, 0, 0, 1], port: $0) }
     target = Target(address: address ?? .unix(path: serving.socket), export: kind.export)
     unlink(serving.socket)
-    if kind.tool == "nbd-server" {
-      unlink(serving.socket + ".pid")
-      let configuration = serving.nbdServerConfiguration(splice: kind == .nbdServerSplice)
+    unlink(serving.socket + ".pid")
+    if let configuration = serving.configuration(of: kind) {
       try writeFile(serving.socket + ".conf", configuration)
     }
     let all = try PosixThread.cpus()
     if let cpus { try PosixThread.run(onCPUs: cpus) }
     defer { if cpus != nil { try? PosixThread.run(onCPUs: all) } }
-    child = try Child(commandLine[0], Array(commandLine.dropFirst()), outputPath: serving.socket + ".log")
+    child = try Child(
+      commandLine[0], Array(commandLine.dropFirst()), outputPath: serving.socket + ".log", environment: environment)
     pid = child.pid
     do { try waitUntilItListens() } catch {
       end()
@@ -58,6 +58,9 @@ final class RunningServer {
     guard let end = stat.lastIndex(of: ")") else { return true }
     return stat[end...].hasPrefix(") Z")
   }
+
+  /// What it has said so far.
+  var log: String { text(of: serving.socket + ".log") }
 
   func use(memory: Bool = false) -> ProcessUse { ProcessUse(of: pid, memory: memory) }
 

@@ -52,12 +52,16 @@ struct Serving {
   var tcpPort: UInt16?
   /// nbd-server always opens a TCP port, too.
   var sparePort: UInt16
+  /// How many connections holdfast allows on the Unix socket, which only its configuration file can say.
+  var connectionsMax: Int?
   /// The holdfast under test, and this program.
   var holdfast: String
   var bench: String
 
   func commandLine(of kind: ServerKind) -> [String] {
     switch kind {
+    case .holdfast where connectionsMax != nil:
+      [holdfast, "serve", "--log-level", "error", "--config", socket + ".conf"]
     case .holdfast:
       [holdfast, "serve", "--log-level", "error"]
         + (tcpPort.map { ["--tcp", "127.0.0.1:\($0)"] } ?? ["--unix", socket])
@@ -86,8 +90,31 @@ struct Serving {
       + (tcpPort.map { ["-b", "127.0.0.1", "-p", "\($0)"] } ?? ["-k", socket]) + (readOnly ? ["-r"] : []) + [image]
   }
 
+  /// What `commandLine` expects beside the socket.
+  func configuration(of kind: ServerKind) -> String? {
+    switch kind {
+    case .holdfast: connectionsMax.map(holdfastConfiguration)
+    case .nbdServer: nbdServerConfiguration(splice: false)
+    case .nbdServerSplice: nbdServerConfiguration(splice: true)
+    case .nbdkitOneThread, .nbdkitFourThreads, .nbdkit, .qemuThreads, .qemuNative, .qemuUring, .null: nil
+    }
+  }
+
+  private func holdfastConfiguration(connectionsMax: Int) -> String {
+    """
+    [server]
+    listen = ["nbd+unix:///?socket=\(socket)"]
+    default-export = "bench"
+    max-connections = \(connectionsMax)
+    [[export]]
+    name = "bench"
+    path = "\(image)"
+
+    """
+  }
+
   /// nbd-server's configuration file.
-  func nbdServerConfiguration(splice: Bool) -> String {
+  private func nbdServerConfiguration(splice: Bool) -> String {
     """
     [generic]
     listenaddr = 127.0.0.1
