@@ -102,10 +102,10 @@ bench: bench-packages release ## holdfast beside other servers; ROUNDS=5 SECONDS
 	  $(if $(CASES),--cases '$(CASES)') $(if $(SERVERS),--servers '$(SERVERS)')
 	$(if $(CASES)$(SERVERS),,.build/release/holdfast-bench curves $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH)))
 
-bench-disturbance: bench-packages release ## latency beside clients that make trouble; ROUNDS=5 SECONDS_EACH=0.4 SERVERS=holdfast,nbdkit NO_XFS=1
+bench-disturbance: bench-packages release ## latency beside clients that make trouble; ROUNDS=5 SECONDS_EACH=0.4 SERVERS=holdfast,nbdkit NO_XFS=1 ELSEWHERE=1
 	@swift build -c release --product holdfast-bench
 	.build/release/holdfast-bench disturbance --rounds $(or $(ROUNDS),5) $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH)) \
-	  $(if $(SERVERS),--servers '$(SERVERS)') $(if $(NO_XFS),--no-xfs)
+	  $(if $(SERVERS),--servers '$(SERVERS)') $(if $(NO_XFS),--no-xfs) $(if $(ELSEWHERE),--elsewhere)
 
 bench-curves: bench-packages release ## throughput over queue depth and connections, latency over load; ROUNDS=3 SERVERS=holdfast,nbdkit
 	@swift build -c release --product holdfast-bench

@@ -20,6 +20,8 @@ struct DisturbanceCommand: ParsableCommand {
   @Option(help: "Where the images go: 4 GiB. (default: TMPDIR or /tmp)") var directory: String?
   @Option(help: "Where the results go.") var output: String?
   @Flag(help: "Not on XFS.") var noXFS = false
+  @Flag(help: "Measure also beside neighbours on a second server with an image of its own (4 GiB more).")
+  var elsewhere = false
 
   private var chosenDepths: [Int] { depths.split(separator: ",").compactMap { Int($0) } }
 
@@ -44,7 +46,8 @@ struct DisturbanceCommand: ParsableCommand {
       rounds: rounds, seconds: seconds, depths: chosenDepths,
       neighbours: Neighbour.allCases.filter { item in wanted.isEmpty || wanted.contains { item.rawValue.contains($0) }
       },
-      servers: try ServerKind.choose(servers), holdfast: holdfast, bench: CommandLine.arguments[0],
+      servers: try ServerKind.choose(servers), elsewhere: elsewhere, holdfast: holdfast,
+      bench: CommandLine.arguments[0],
       directory: place.path, command: command)
     var results = DisturbanceResults()
     try runDisturbances(options, in: place.path, into: &results)
@@ -67,5 +70,6 @@ struct DisturbanceCommand: ParsableCommand {
   private var command: String {
     "holdfast-bench disturbance --rounds \(rounds) --seconds \(brief(seconds)) --depths \(depths) --servers \(servers)"
       + (neighbours.isEmpty ? "" : " --neighbours '\(neighbours)'") + (noXFS ? " --no-xfs" : "")
+      + (elsewhere ? " --elsewhere" : "")
   }
 }

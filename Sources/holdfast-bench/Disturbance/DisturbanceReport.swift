@@ -14,6 +14,11 @@ struct DisturbanceReport {
       "`\(options.command)`: the 99th percentile of the latency of cached 4 KiB reads on one connection, alone and "
     text += "beside a neighbour on another connection of the same server and image; \(options.rounds) rounds, medians, "
     text += "the ratio with the least and the most of the rounds. Limit of the ratio: \(brief(Self.limit)).\n\n"
+    if options.elsewhere {
+      text +=
+        "Elsewhere: the ratio while the neighbour is on a second server with an image of its own, what it costs by "
+      text += "taking processors and disk alone.\n\n"
+    }
     text += machine.facts.map { "- \($0.name): \($0.value)\n" }.joined()
     text += "\n" + table.text + "\n" + verdict
     for failure in results.failures {
@@ -26,11 +31,11 @@ struct DisturbanceReport {
   var table: Table {
     var table = Table([
       "file system, server, reads", "neighbour", "its requests", "p50 alone us", "p50 beside it", "p99 alone us",
-      "p99 beside it", "ratio of p99",
+      "p99 beside it", "ratio of p99", "elsewhere",
     ])
     for item in results.order {
       guard let ratio = results.summary(item, \.ratio) else { continue }
-      func median(_ value: (DisturbanceSample) -> Double) -> String {
+      func median(_ value: (DisturbanceSample) -> Double?) -> String {
         results.summary(item, value).map { brief($0.median) } ?? "-"
       }
       table.rows.append([
@@ -39,6 +44,7 @@ struct DisturbanceReport {
         median(\.disturbedMicroseconds),
         "\(fixed(ratio.median, 2)) (\(fixed(ratio.least, 2))-\(fixed(ratio.most, 2)))"
           + (ratio.median > Self.limit ? " (!)" : ""),
+        results.summary(item, \.elsewhereRatio).map { fixed($0.median, 2) } ?? "-",
       ])
     }
     return table
@@ -61,6 +67,7 @@ struct DisturbanceReport {
         ("p99AloneMicroseconds", numbers(\.aloneMicroseconds)),
         ("p99DisturbedMicroseconds", numbers(\.disturbedMicroseconds)),
         ("p50AloneMicroseconds", numbers(\.aloneMiddle)), ("p50DisturbedMicroseconds", numbers(\.disturbedMiddle)),
+        ("p99ElsewhereMicroseconds", .list(samples.compactMap(\.elsewhereMicroseconds).map(JSON.number))),
         ("neighbourRequests", numbers(\.neighbourRequests)),
       ])
     }

@@ -6,8 +6,8 @@ import Glibc
 struct DisturbedImage {
   let path: String
 
-  init(in directory: String) throws {
-    path = directory + "/disturbed.img"
+  init(in directory: String, name: String) throws {
+    path = "\(directory)/\(name).img"
     let descriptor = try opened()
     defer { close(descriptor) }
     guard ftruncate(descriptor, off_t(Region.imageBytes)) == 0 else { throw BenchError("ftruncate: \(errnoText())") }
