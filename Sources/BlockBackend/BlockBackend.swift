@@ -42,17 +42,25 @@ package protocol BlockBackend: AnyObject, Sendable {
   /// empty, none beyond `range`. They need not reach the end of `range`. In doubt an extent is data (I3).
   func extents(of range: Range<UInt64>, extentsMax: Int) throws(BackendError) -> [Extent]
 
-  #if GUARD_SWITCHES
-  /// The file itself, for a test of what happens when its pages are sent instead of a copy (I4).
-  var descriptorForSendfile: Int32? { get }
-  #endif
+  /// The file itself, whose bytes may be sent as they are for as long as the result lives. Nil when there is none, or when
+  /// anybody may change it (I4). Waits for nobody.
+  func lendFile() -> (any LentFile)?
+
+  /// Whether `range` can be read without waiting for a medium. False is always a correct answer, and true may be out of
+  /// date. Waits for nobody.
+  func isCached(_ range: Range<UInt64>) -> Bool
 }
 
-#if GUARD_SWITCHES
 extension BlockBackend {
-  package var descriptorForSendfile: Int32? { nil }
+  package func lendFile() -> (any LentFile)? { nil }
+  package func isCached(_ range: Range<UInt64>) -> Bool { false }
 }
-#endif
+
+/// A file that nobody changes while this object lives (I4): as long as it is kept, every reader finds the same bytes.
+package protocol LentFile: AnyObject, Sendable {
+  /// Offsets in it are offsets in the image.
+  var descriptor: Int32 { get }
+}
 
 /// Size and alignment of an image.
 package struct Geometry: Sendable, Equatable {

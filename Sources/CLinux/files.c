@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/types.h>
 #include <sys/uio.h>
@@ -42,6 +43,15 @@ int64_t hf_fdatasync(int fd) { return hf_result(fdatasync(fd)); }
 int64_t hf_fsync(int fd) { return hf_result(fsync(fd)); }
 int64_t hf_ftruncate(int fd, int64_t n) { return hf_result(ftruncate(fd, n)); }
 int64_t hf_will_need(int fd, int64_t at, int64_t n) { return -(int64_t)posix_fadvise(fd, at, n, POSIX_FADV_WILLNEED); }
+
+#ifndef SYS_cachestat
+#define SYS_cachestat 451
+#endif
+int64_t hf_cached_pages(int fd, uint64_t at, uint64_t n) {
+  struct { uint64_t at, n; } range = {at, n};
+  struct { uint64_t cached, dirty, writeback, evicted, recently_evicted; } count = {0};
+  return syscall(SYS_cachestat, fd, &range, &count, 0) < 0 ? -(int64_t)errno : (int64_t)count.cached;
+}
 
 // ---- layout
 

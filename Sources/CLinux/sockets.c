@@ -198,6 +198,14 @@ int hf_set_nonblocking(int fd, int on) {
 
 int hf_set_close_on_exec(int fd) { return fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0; }
 
+int hf_wait(int fd, int wanted, int milliseconds) {
+  short in = wanted & HF_CAN_RECEIVE ? POLLIN : 0, out = wanted & HF_CAN_SEND ? POLLOUT : 0;
+  struct pollfd entry = {fd, in | out, 0};
+  if (poll(&entry, 1, milliseconds) < 0) return -errno;
+  if (entry.revents & (POLLHUP | POLLERR | POLLNVAL)) return HF_CAN_RECEIVE | HF_CAN_SEND;
+  return (entry.revents & POLLIN ? HF_CAN_RECEIVE : 0) | (entry.revents & POLLOUT ? HF_CAN_SEND : 0);
+}
+
 int hf_hung_up(int fd) {
   struct pollfd entry = {fd, 0, 0};
   int r;

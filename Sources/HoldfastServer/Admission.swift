@@ -54,7 +54,9 @@ extension Transmission {
     }
     let job = Job(
       transmission: self, request: request, id: connection.begin(), payload: largePayload, chargedBytes: charged)
-    submit(job)
+    let runsHere = Int(request.length) <= Limits.inlineLargeWriteBytesMax && image.beginInline()
+    defer { if runsHere { image.endInline() } }
+    submit(job, runsHere: runsHere)
   }
 
   /// Room in the batch that the reply may need.
@@ -66,7 +68,9 @@ extension Transmission {
   /// Short enough to run on a worker.
   private func isInline(_ request: Request) -> Bool {
     switch request.command {
-    case .read, .write: Int(request.length) <= Limits.inlineBytesMax
+    // A long READ too, if it turns out to be cached.
+    case .read: true
+    case .write: Int(request.length) <= Limits.inlineBytesMax
     case .trim, .writeZeroes: Int(request.length) <= Limits.inlineEffectBytesMax
     case .cache, .blockStatus, .flush, .disconnect: false
     }
@@ -80,6 +84,19 @@ extension Transmission {
         try image.backend.startsWithHole(request.range)
       {
         return leave(request, payload: RawSpan(), token: token)
+      }
+      if Int(request.length) >= Limits.sendfileBytesMin, connection.sendsFiles,
+        image.backend.isCached(request.range), let file = image.backend.lendFile()
+      {
+        // Nobody changes the file while it is lent, so what is sent is what it holds now (I4).
+        image.finish(token, mutated: false)
+        batch.appendReadHeader(request, encoder: encoder)
+        connection.flush(&batch, tail: Replies.FileTail(file: file, range: request.range))
+        return true
+      }
+      guard Int(request.length) <= Limits.inlineBytesMax else {
+        let isCached = image.backend.isCached(request.range)
+        return leave(request, payload: RawSpan(), token: token, runsHere: isCached)
       }
       var room = batch.room(at: encoder.readHeaderBytes, bytes: Int(request.length))
       guard try image.backend.readCached(into: &room, at: request.offset) == Int(request.length) else {
@@ -138,9 +155,12 @@ extension Transmission {
         chargedBytes: Limits.overheadBytes))
   }
 
-  /// The request leaves the worker with what it needs: memory for its payload or reply, and its lock or place in the queue.
+  /// The request leaves the worker with what it needs: memory for its payload or reply, and its lock or place in the queue. Or
+  /// it only takes these, and `runsHere`.
   /// - Returns: false when there is no memory; then the lock or the place has been given up.
-  private func leave(_ request: Request, payload: RawSpan, token: LockToken?, isWaiting: Bool = false) -> Bool {
+  private func leave(
+    _ request: Request, payload: RawSpan, token: LockToken?, isWaiting: Bool = false, runsHere: Bool = false
+  ) -> Bool {
     let bytes = memoryBytes(request)
     guard connection.server.charge(bytes, to: connection) == .granted else {
       if let token {
@@ -161,7 +181,14 @@ extension Transmission {
     }
     connection.setToken(token, of: job.id)
     job.token = token
-    if isWaiting { image.park(Parked(job), behind: token) } else { image.schedule(Parked(job)) }
+    if isWaiting {
+      image.park(Parked(job), behind: token)
+    } else if runsHere {
+      job.sender = .leaseHolder
+      job.run()
+    } else {
+      image.schedule(Parked(job))
+    }
     return true
   }
 
@@ -176,14 +203,16 @@ extension Transmission {
     }
   }
 
-  /// Queues for the lock, and runs on the slow lane.
-  private func submit(_ job: consuming Job) {
+  /// Queues for the lock, and runs on the slow lane, or here if it need not wait.
+  private func submit(_ job: consuming Job, runsHere: Bool = false) {
     let (id, request) = (job.id, job.request)
     switch image.admit(request.range, request.lockMode) {
     case .granted(let token):
       connection.setToken(token, of: id)
       job.token = token
-      image.schedule(Parked(job))
+      guard runsHere else { return image.schedule(Parked(job)) }
+      job.sender = .leaseHolder
+      job.run()
     case .waiting(let token):
       connection.setToken(token, of: id)
       job.token = token

@@ -51,6 +51,15 @@ final class Connection: Sendable {
   private let alive = Atomic<Bool>(true)
   private let full = Atomic<Bool>(false)
 
+  /// The lease holder found the socket full and goes on sending when there is room. Only the lease holder looks at it.
+  let leaseHolderAwaitsRoom = Atomic<Bool>(false)
+
+  /// READs may be sent from the file: a Unix socket (on TCP a copy is quicker), made non-blocking, and an image that can be
+  /// lent. Set when the handshake is over.
+  private let filesMaySend = Atomic<Bool>(false)
+
+  var sendsFiles: Bool { filesMaySend.load(ordering: .relaxed) }
+
   init(id: ConnectionID, server: Server, socket: consuming OwnedDescriptor, peer: PeerAddress) {
     self.id = id
     self.server = server
@@ -88,7 +97,7 @@ final class Connection: Sendable {
     channel.setOwner(self)
     guard replies.withLock({ $0.mayBeginSending() }) else { return }
     let greeting = Handshake.greeting
-    send(greeting.rawBytes)
+    send(greeting.rawBytes, as: .other)
     channelIsReadable()
   }
 
@@ -122,6 +131,7 @@ final class Connection: Sendable {
   /// Ends a lease.
   /// - Returns: false when a pause became unnecessary: the lease goes on.
   func endLease(_ receiver: consuming Receiver, _ end: LeaseEnd) -> Bool {
+    leaveRoomToSource()
     if case .finish = end {
       dropPayload(of: &receiver)
     }
@@ -160,10 +170,24 @@ final class Connection: Sendable {
     let transmission = Transmission(
       connection: self, session: session, image: server.image(of: session.export.id))
     rest.withLock { $0.transmission = transmission }
+    prepareToSendFiles(of: transmission.image)
     server.attach(self, to: session.export.id)
     handshakeIsOver.store(true, ordering: .relaxed)
     log(.info, "connected to export \"\(session.export.name)\"")
     return transmission
+  }
+
+  /// `sendfile` waits for the client on a blocking socket. As the lease holder: nobody else waits for bytes.
+  private func prepareToSendFiles(of image: Image) {
+    guard image.backend.lendFile() != nil, let address = try? Sockets.localAddress(descriptor), address.isUnix else {
+      return
+    }
+    do throws(Errno) {
+      try Sockets.setNonblocking(descriptor, true)
+      filesMaySend.store(true, ordering: .relaxed)
+    } catch {
+      log(.debug, "replies are copied: \(error)")
+    }
   }
 
   // MARK: Whether to wait
@@ -203,7 +227,7 @@ final class Connection: Sendable {
   func setToken(_ token: LockToken, of id: UInt64) { replies.withLock { $0.setToken(token, of: id) } }
 
   /// It ends with a reply.
-  func end(_ id: UInt64, reply: consuming Replies.Outgoing) {
+  func end(_ id: UInt64, reply: consuming Replies.Outgoing, as sender: Sender = .other) {
     let outgoing = Handoff(reply)
     let (refund, mustSend) = replies.withLock { replies in
       replies.end(id)
@@ -211,7 +235,7 @@ final class Connection: Sendable {
       return replies.append(outgoing.take())
     }
     release(refund)
-    if mustSend { drain() }
+    if mustSend { drain(as: sender) }
     wake()
     closeIfDone()
   }

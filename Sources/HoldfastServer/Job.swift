@@ -19,6 +19,8 @@ struct Job: ~Copyable, Sendable {
   var payload: PieceBuffer?
   /// What the budget was charged for it, bytes.
   private(set) var chargedBytes: Int
+  /// Who runs it.
+  var sender = Sender.other
 
   private var connection: Connection { transmission.connection }
   private var image: Image { transmission.image }
@@ -50,7 +52,7 @@ struct Job: ~Copyable, Sendable {
     #if GUARD_SWITCHES
     // Both guards: the reply would be put together from what the file holds at several times.
     if !image.guards.stands(.layoutUnderLock) { unlock() }
-    if !image.guards.stands(.privateCopyOfReads), let file = image.backend.descriptorForSendfile {
+    if !image.guards.stands(.privateCopyOfReads), let file = image.backend.lendFile() {
       unlock()
       return endBySendfile(file)
     }
@@ -199,23 +201,22 @@ struct Job: ~Copyable, Sendable {
 
   #if GUARD_SWITCHES
   /// What the guard `privateCopyOfReads` prevents: the pages of the file itself go into the socket.
-  private consuming func endBySendfile(_ file: Int32) {
+  private consuming func endBySendfile(_ file: any LentFile) {
     var header = PieceBuffer(pool: connection.pool, capacityBytes: transmission.encoder.readHeaderBytes)
     let (encoder, request) = (transmission.encoder, request)
     header.appendHeader { (span: inout MutableRawSpan) in
       encoder.encodeReadHeader(
         cookie: request.cookie, offset: request.offset, dataBytes: request.length, into: &span, at: 0)
     }
-    var reply = Replies.Outgoing(header, chargedBytes: chargedBytes)
-    reply.fileTail = Replies.FileTail(descriptor: file, range: request.range)
-    connection.end(id, reply: reply)
+    let tail = Replies.FileTail(file: file, range: request.range)
+    connection.end(id, reply: Replies.Outgoing(header, fileTail: tail, chargedBytes: chargedBytes))
   }
   #endif
 
   private consuming func end(_ reply: consuming PieceBuffer) {
     payload = nil
     keepCharge(ofBytes: reply.capacityBytes)
-    connection.end(id, reply: Replies.Outgoing(reply, chargedBytes: chargedBytes))
+    connection.end(id, reply: Replies.Outgoing(reply, chargedBytes: chargedBytes), as: sender)
   }
 }
 

@@ -56,24 +56,35 @@ extension Connection {
       }
       let turnBytes = receivedBytes + worker.batch.count
       let owesLittle = flush(&worker.batch)
+      let mayReceive: Bool
       switch stop {
       case .finish: return .finish
-      case .pause: return .pause
-      case .needsBytes: break
+      case .pause: mayReceive = false
+      case .needsBytes: mayReceive = owesLittle
       }
       guard isAlive else { return .finish }
-      guard owesLittle else { return .pause }
+      let mustDrain = leaseHolderAwaitsRoom.load(ordering: .relaxed)
+      guard mayReceive || mustDrain else { return .pause }
 
       batches += 1
       let mayWait = mayWait(isTransmitting)
       let othersWait = server.workers.itemsAreWaiting
-      if othersWait && batches >= Limits.batchesPerTurnMax { return .othersWait }
-      if mayWait && !othersWait, spin.spins(afterTurnOf: turnBytes, hasIdleCPU: server.hasIdleCPU) {
+      if othersWait && batches >= Limits.batchesPerTurnMax { return mayReceive ? .othersWait : .pause }
+      if mustDrain {
+        switch awaitRoom(orBytes: mayReceive, waits: mayWait && !othersWait) {
+        case .made:
+          // Room in the socket does not help when too many requests are in flight.
+          if !mayReceive && isFull { return .pause }
+          continue
+        case .none: return mayReceive ? .quiet : .pause
+        case .bytesCame: break
+        }
+      } else if mayWait && !othersWait, spin.spins(afterTurnOf: turnBytes, hasIdleCPU: server.hasIdleCPU) {
         let received = receiveSpinning(&receiver, &worker)
         spin.found(received != .nothing)
         if received == .bytes { continue }
       }
-      switch receive(&receiver, &worker, waits: mayWait && !othersWait) {
+      switch receive(&receiver, &worker, waits: mayWait && !othersWait && !mustDrain) {
       case .bytes: continue
       case .nothing: return .quiet
       case .noMemory: return .pause
@@ -93,10 +104,14 @@ extension Connection {
       var room = receiver.payloadRoom()
       let (result, count) = receive(into: &room, waits: waits)
       if count > 0 { receiver.commitPayload(count) }
+      worker.expectsLargeWrite = receiver.payloadMissingBytes == 0
       return result
     }
-    var room = worker.input.mutableBytes(in: worker.filledBytes..<worker.input.count)
+    let roomBytes = worker.expectsLargeWrite ? RequestHeader.byteCount : Limits.receiveBytesMax
+    let end = worker.filledBytes < roomBytes ? roomBytes : worker.input.count
+    var room = worker.input.mutableBytes(in: worker.filledBytes..<end)
     let (result, count) = receive(into: &room, waits: waits)
+    if count > 0 { worker.expectsLargeWrite = false }
     worker.filledBytes += count
     return result
   }
@@ -131,6 +146,11 @@ extension Connection {
 
   /// Sleeps until bytes come, at most `leaseQuietMilliseconds`: the receive time-out of the socket.
   private func waitForBytes(into room: inout MutableRawSpan) throws(Errno) -> Int {
+    if sendsFiles {
+      // A non-blocking socket.
+      guard try !awaitReady(.receive, waits: true).isEmpty else { throw .resourceTemporarilyUnavailable }
+      return try Sockets.recv(descriptor, into: &room)
+    }
     server.workers.willSleep()
     defer { server.workers.didWake() }
     return try Sockets.recv(descriptor, into: &room)
@@ -232,9 +252,9 @@ extension Connection {
   /// Sends the batch.
   /// - Returns: false when the client owes us reading.
   @discardableResult
-  func flush(_ batch: inout ReplyBatch) -> Bool {
+  func flush(_ batch: inout ReplyBatch, tail: Replies.FileTail? = nil) -> Bool {
     guard batch.count > 0 else { return !mustPause }
-    let owesLittle = send(batch: batch.bytes)
+    let owesLittle = send(batch: batch.bytes, tail: tail)
     batch.removeAll()
     return owesLittle
   }

@@ -12,6 +12,9 @@ package struct Worker: ~Copyable {
   var filledBytes = 0
   /// Replies of the current batch.
   var batch = ReplyBatch()
+  /// A large payload has just ended. Another one probably follows: only its header is received here, so that the rest need not be
+  /// copied from here to where it belongs.
+  var expectsLargeWrite = false
 
   package init() {}
 
@@ -54,6 +57,15 @@ struct ReplyBatch: ~Copyable {
   mutating func room(at offset: Int, bytes: Int) -> MutableRawSpan {
     let start = count + offset
     return buffer.mutableBytes(in: start..<start + bytes)
+  }
+
+  /// The header of a READ whose data follows the batch.
+  mutating func appendReadHeader(_ request: Request, encoder: ReplyEncoder) {
+    let start = count
+    var all = buffer.mutableBytes
+    let header = encoder.encodeReadHeader(
+      cookie: request.cookie, offset: request.offset, dataBytes: request.length, into: &all, at: start)
+    count = start + header
   }
 
   /// The header of a READ whose data is already behind it.

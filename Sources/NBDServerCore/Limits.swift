@@ -42,6 +42,10 @@ package struct Limits: Sendable, Equatable {
   package var sendQueuePauseBytes = 1024 * 1024
   package var sendQueueResumeBytes = 256 * 1024
 
+  /// What the data of a READ that is sent from its file counts as in that queue. It needs no memory of ours, but a client has to
+  /// read its replies all the same: at most 64 of them wait.
+  package static let queuedTailBytes = 16 * 1024
+
   /// A connection that moves less than `stallBytes` in this time and finishes nothing, while it holds memory that others wait
   /// for, is closed. A byte now and then is not progress.
   package var stallSeconds = 30
@@ -52,6 +56,17 @@ package struct Limits: Sendable, Equatable {
 
   /// Requests up to this length are received, executed and answered in the buffers of a worker.
   package static let inlineBytesMax = 256 * 1024
+
+  /// READs from this length are sent from the file where that is allowed; below it two more system calls cost as much as the
+  /// copy.
+  package static let sendfileBytesMin = 64 * 1024
+
+  /// WRITEs up to this length are executed on the worker: about a millisecond.
+  package static let inlineLargeWriteBytesMax = 4 * 1024 * 1024
+
+  /// Bytes taken from a socket at once, less than the buffer of a worker so that they stay in the processor's cache until they
+  /// are written: a whole number of WRITEs of 4, 64, 128 and 256 KiB with their headers, but for a rest that is short.
+  package static let receiveBytesMax = 256 * 1024 + 64 * 28
 
   /// A worker's receive buffer and its reply buffer. 1 MiB gave 1.2 to 1.8 times 256 KiB for large TCP reads.
   package static let workerBufferBytes = 1024 * 1024

@@ -22,34 +22,34 @@ package struct Replies: ~Copyable, Sendable {
     /// What the budget was charged for it, bytes.
     package let chargedBytes: Int
 
-    #if GUARD_SWITCHES
-    /// Follows the buffer, without the guard `privateCopyOfReads`.
+    /// Follows the buffer.
     package var fileTail: FileTail?
-    #endif
 
-    package init(_ buffer: consuming PieceBuffer, chargedBytes: Int) {
+    package init(_ buffer: consuming PieceBuffer, fileTail: FileTail? = nil, chargedBytes: Int) {
       self.buffer = buffer
+      self.fileTail = fileTail
       self.chargedBytes = chargedBytes
     }
 
     package var restBytes: Int { buffer.count - sentBytes }
 
     /// What it costs in a queue: a reply of 16 bytes costs much more than that.
-    fileprivate var queuedBytes: Int { restBytes + Limits.overheadBytes }
+    fileprivate var queuedBytes: Int {
+      restBytes + Limits.overheadBytes + (fileTail == nil ? 0 : Limits.queuedTailBytes)
+    }
   }
 
-  #if GUARD_SWITCHES
-  /// Bytes of a file that would be sent without a copy.
+  /// The data of a READ as it is in its file: sent without a copy, while it is lent and so cannot change (I4).
   package struct FileTail: Sendable {
-    package let descriptor: Int32
-    package let range: Range<UInt64>
+    package let file: any LentFile
+    /// What has not been sent.
+    package var range: Range<UInt64>
 
-    package init(descriptor: Int32, range: Range<UInt64>) {
-      self.descriptor = descriptor
+    package init(file: any LentFile, range: Range<UInt64>) {
+      self.file = file
       self.range = range
     }
   }
-  #endif
 
   package private(set) var life = Life.open
 

@@ -9,7 +9,7 @@ import SystemPackage
 package struct FileCall: Sendable, Equatable {
   package enum Kind: Sendable, CaseIterable {
     case read, readCached, write, punchHole, zeroRange, allocate, discard, sync, seekData, seekHole, mapExtents,
-      willNeed, pause
+      countCached, willNeed, pause
   }
   package var kind: Kind
   /// Offset in the image, bytes.
@@ -119,6 +119,12 @@ extension FileCalls {
 
   func seekHole(_ fd: Int32, from offset: UInt64) throws(Errno) -> UInt64 {
     try call(.seekHole, offset, 0) { _ throws(Errno) in try Files.seekHole(fd, from: offset) }
+  }
+
+  func cachedPages(_ fd: Int32, _ range: Range<UInt64>) throws(Errno) -> UInt64 {
+    try call(.countCached, range.lowerBound, range.upperBound - range.lowerBound) { length throws(Errno) in
+      try Files.cachedPages(fd, range.lowerBound..<range.lowerBound + length)
+    }
   }
 
   func mapExtents(_ fd: Int32, _ range: Range<UInt64>, into map: inout MappedExtents) throws(Errno) {

@@ -32,6 +32,15 @@ enum FileSystemKind: UInt64 {
     }
   }
 
+  /// The image lock keeps every writer away, and the page cache is this machine's own. A write to an overlay goes to another
+  /// inode than the one that was locked; a server may change its files without asking us.
+  var sendsPages: Bool {
+    switch self {
+    case .ext, .xfs, .btrfs, .tmpfs: true
+    case .overlay, .f2fs, .fuse, .nfs, .cifs, .smb2: false
+    }
+  }
+
   var name: String {
     switch self {
     case .ext: "ext4"

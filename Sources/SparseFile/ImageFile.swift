@@ -25,6 +25,7 @@ package final class ImageFile: BlockBackend {
   let refused = RefusedCalls()
   /// The medium is memory, and the kernel has no RWF_NOWAIT for it (tmpfs): a plain read is as good.
   private let isInMemory: Bool
+  private let sendsPages: Bool
   private let lease: ImageLease
 
   /// `opened` has been checked and locked.
@@ -41,12 +42,18 @@ package final class ImageFile: BlockBackend {
     self.guards = guards
     layout = LayoutProbe(opened.probe, calls: calls, mapsExtents: opened.mapsExtents)
     isInMemory = opened.isInMemory
+    sendsPages = opened.sendsPages
     lease = opened.lease
   }
 
-  #if GUARD_SWITCHES
-  package var descriptorForSendfile: Int32? { file.descriptor }
-  #endif
+  package func lendFile() -> (any LentFile)? {
+    guard guards.stands(.privateCopyOfReads) else { return StillFile(file, nil) }
+    guard sendsPages, let stillness = lease.stillness else { return nil }
+    return StillFile(file, stillness)
+  }
+
+  /// How often the file is lent now, for tests.
+  package var lentCount: Int { lease.stillness?.lentCount ?? 0 }
 
   /// The path names another file by now, or none: what is served is no longer what a restart would serve.
   package func wasReplaced() -> Bool {
@@ -96,6 +103,32 @@ extension ImageFile {
       if isRefusal(error) { refused.note(.readCached) }
       return 0
     }
+  }
+
+  package func isCached(_ range: Range<UInt64>) -> Bool {
+    if isInMemory || range.isEmpty { return true }
+    if !refused.remembers(.countCached) {
+      let page = UInt64(pageBytes())
+      do throws(Errno) {
+        let cached = try calls.cachedPages(file.descriptor, range)
+        return cached >= (range.upperBound - 1) / page - range.lowerBound / page + 1
+      } catch {
+        refused.note(.countCached)
+      }
+    }
+    // Read-ahead brings this much at a time, so what is missing is rarely less.
+    var offset = range.lowerBound
+    while offset < range.upperBound {
+      guard hasCachedByte(at: offset) else { return false }
+      offset += cacheStepBytes
+    }
+    return hasCachedByte(at: range.upperBound - 1)
+  }
+
+  private func hasCachedByte(at offset: UInt64) -> Bool {
+    var byte = IOBuffer(count: 1)
+    var span = byte.mutableBytes
+    do throws(BackendError) { return try readCached(into: &span, at: offset) == 1 } catch { return false }
   }
 
   package func write(_ bytes: RawSpan, at offset: UInt64) throws(BackendError) {

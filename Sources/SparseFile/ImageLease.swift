@@ -15,12 +15,17 @@ final class ImageLease: Sendable {
   let claim: OpenFile?
   /// No locks on this file system: nothing keeps others from writing.
   let lockRefusal: Errno?
+  /// For a reader of a locked image while this process has no writer.
+  let stillness: Stillness?
 
-  fileprivate init(identity: ImageIdentity, use: ImageUse, claim: OpenFile?, lockRefusal: Errno?) {
+  fileprivate init(
+    identity: ImageIdentity, use: ImageUse, claim: OpenFile?, lockRefusal: Errno?, stillness: Stillness?
+  ) {
     self.identity = identity
     self.use = use
     self.claim = claim
     self.lockRefusal = lockRefusal
+    self.stillness = stillness
   }
 
   deinit { HeldImages.release(identity, use) }
@@ -34,6 +39,8 @@ enum LeaseRefusal: Error {
   case claimed
   /// This process serves the same bytes under another name.
   case overlaps(FilePath)
+  /// Its bytes are on their way to clients just as they are in the file; a writer may come when they have arrived.
+  case isBeingSent
   case failed(Errno)
 }
 
@@ -45,6 +52,7 @@ private struct HeldImage {
   var claim: OpenFile?
   var claimIsWritable = false
   var users: [ImageUse: Int] = [:]
+  var stillness: Stillness?
 }
 
 enum HeldImages {
@@ -68,6 +76,11 @@ enum HeldImages {
       // Put back, also on failure, unless nobody uses it.
       defer { if !image.users.isEmpty { held[identity] = image } }
 
+      // First of all: from here on nothing more is lent, and this stays so if the writer is refused.
+      if use == .writer, let stillness = image.stillness {
+        guard stillness.end() else { throw .isBeingSent }
+        image.stillness = nil
+      }
       if image.lockRefusal == nil {
         switch image.lock.add(use) {
         case .locked: break
@@ -85,9 +98,13 @@ enum HeldImages {
           throw error
         }
       }
+      if image.users.isEmpty && use == .reader && image.lockRefusal == nil, case .file = identity {
+        image.stillness = Stillness()
+      }
       image.users[use, default: 0] += 1
       return ImageLease(
-        identity: identity, use: use, claim: use == .writer ? image.claim : nil, lockRefusal: image.lockRefusal)
+        identity: identity, use: use, claim: use == .writer ? image.claim : nil, lockRefusal: image.lockRefusal,
+        stillness: use == .reader ? image.stillness : nil)
     }
   }
 

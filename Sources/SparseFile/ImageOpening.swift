@@ -33,6 +33,8 @@ struct OpenedImage {
   var probe: OpenFile
   var isBlockDevice: Bool
   var isInMemory: Bool
+  /// Pages of the file may go into a socket.
+  var sendsPages: Bool
   /// FIEMAP is as good as SEEK_DATA there.
   var mapsExtents: Bool
   var geometry: Geometry
@@ -173,6 +175,10 @@ private struct ImageOpening {
       return ImageOpenError(
         .locked(nil),
         "cannot serve \(path) beside \(other): one is a part of the other (partition, loop or mapped device)")
+    case .isBeingSent:
+      return ImageOpenError(
+        .locked(nil),
+        "cannot open image \(path)\(purpose): replies of a read-only export of it are on their way; try again")
     case .failed(let errno):
       return ImageOpenError(errno, "cannot open image \(path)\(purpose)")
     }
@@ -196,7 +202,7 @@ private struct ImageOpening {
         guards.stands(.ownProbeDescriptor) ? try Files.reopen(file) : try Files.duplicate(file)
       return OpenedImage(
         path: path, lease: lease, file: file, probe: probe, isBlockDevice: isBlockDevice,
-        isInMemory: kind == .tmpfs, mapsExtents: kind?.mapsExtents == true,
+        isInMemory: kind == .tmpfs, sendsPages: kind?.sendsPages == true, mapsExtents: kind?.mapsExtents == true,
         geometry: isBlockDevice ? try deviceGeometry(file) : fileGeometry(status),
         capabilities: capabilities,
         trimUnitBytes: isBlockDevice

@@ -20,6 +20,7 @@ extension FileCall.Kind {
     case .discard: 1 << 4
     case .seekData: 1 << 5
     case .mapExtents: 1 << 6
+    case .countCached: 1 << 7
     case .read, .write, .sync, .seekHole, .willNeed, .pause:
       preconditionFailure("a file without this call cannot be served")
     }

@@ -130,7 +130,7 @@ extension ImageFile {
       case .zeroRange: return try calls.fallocate(fd, .zeroRange, at: offset, length: length)
       case .allocate: return try calls.fallocate(fd, .allocate, at: offset, length: length)
       case .discard: return try calls.discard(fd, at: offset, length: length)
-      case .read, .readCached, .write, .sync, .seekData, .seekHole, .mapExtents, .willNeed, .pause:
+      case .read, .readCached, .write, .sync, .seekData, .seekHole, .mapExtents, .countCached, .willNeed, .pause:
         preconditionFailure("not a call that the ladder makes")
       }
     } catch {

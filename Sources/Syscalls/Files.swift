@@ -55,6 +55,11 @@ extension Files {
     _ = try check(hf_will_need(fd, try signed(offset), try signed(length)))
   }
 
+  /// `cachestat(2)`: how many pages of `range` are in the page cache. Linux 6.5; EPERM when the file is somebody else's.
+  package static func cachedPages(_ fd: Int32, _ range: Range<UInt64>) throws(Errno) -> UInt64 {
+    UInt64(try check(hf_cached_pages(fd, range.lowerBound, range.upperBound - range.lowerBound)))
+  }
+
   /// `read(2)` at the file offset. For the test that takes I1's guard out.
   package static func read(_ fd: Int32, into bytes: inout MutableRawSpan) throws(Errno) -> Int {
     let result = unsafe bytes.withUnsafeMutableBytes { unsafe hf_read(fd, $0.baseAddress, $0.count) }

@@ -25,6 +25,8 @@ package enum SocketAddress: Sendable, Hashable {
     return found.prefix(Int(try checked(count))).compactMap(SocketAddress.init)
   }
 
+  package var isUnix: Bool { family == AF_UNIX }
+
   package var port: UInt16? {
     switch self {
     case .ipv4(_, let port), .ipv6(_, let port, _): port

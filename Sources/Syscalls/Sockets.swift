@@ -55,14 +55,15 @@ package enum Sockets {
       })
   }
 
-  #if GUARD_SWITCHES
-  /// Sends bytes of a file without a copy: only to show why the server must not (I4).
+  /// `sendfile(2)`: sends pages of a file without a copy, possibly fewer bytes than asked; 0 at the end of the file. What is
+  /// changed in the file before the peer has received it changes what the peer receives. Waits for the peer unless the
+  /// socket is non-blocking, and for the disk where the file is not cached.
   package static func sendfile(
     _ socket: Int32, from file: Int32, at offset: UInt64, length: UInt64
   ) throws(Errno) -> Int {
-    Int(try checked(hf_sendfile(socket, file, Int64(offset), Int(length))))
+    guard let start = Int64(exactly: offset) else { throw .overflow }
+    return Int(try checked(hf_sendfile(socket, file, start, Int(min(length, Files.transferBytesMax)))))
   }
-  #endif
 
   /// Ends one or both directions; a thread waiting in `recv` on this socket returns. Nothing happens when the peer has
   /// gone already.
@@ -74,6 +75,21 @@ package enum Sockets {
   package static func isHungUp(_ descriptor: Int32) -> Bool { hf_hung_up(descriptor) != 0 }
 
   package static func close(_ descriptor: Int32) { _ = hf_close(descriptor) }
+
+  /// What a socket can do without waiting.
+  package struct Readiness: OptionSet, Sendable {
+    package let rawValue: Int32
+    package init(rawValue: Int32) { self.rawValue = rawValue }
+
+    package static let receive = Readiness(rawValue: Int32(HF_CAN_RECEIVE))
+    package static let send = Readiness(rawValue: Int32(HF_CAN_SEND))
+  }
+
+  /// `poll(2)`: waits until something of `wanted` is possible, or `milliseconds` have passed (empty). A hang-up or an error is
+  /// both: the call that follows says which.
+  package static func wait(_ descriptor: Int32, for wanted: Readiness, milliseconds: Int) throws(Errno) -> Readiness {
+    Readiness(rawValue: Int32(try checked(hf_wait(descriptor, wanted.rawValue, Int32(milliseconds)))))
+  }
 
   // MARK: Making
 

@@ -23,7 +23,7 @@ private let refused = always(.fail(.notSupported))
   private func isChange(_ kind: FileCall.Kind) -> Bool {
     switch kind {
     case .punchHole, .zeroRange, .allocate, .write, .discard: true
-    case .read, .readCached, .sync, .seekData, .seekHole, .mapExtents, .willNeed, .pause: false
+    case .read, .readCached, .sync, .seekData, .seekHole, .mapExtents, .countCached, .willNeed, .pause: false
     }
   }
 

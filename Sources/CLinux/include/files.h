@@ -29,6 +29,8 @@ int64_t hf_fdatasync(int fd);
 int64_t hf_fsync(int fd);
 int64_t hf_ftruncate(int fd, int64_t n);
 int64_t hf_will_need(int fd, int64_t at, int64_t n);
+// cachestat(2), Linux 6.5: how many pages of these bytes are in the page cache.
+int64_t hf_cached_pages(int fd, uint64_t at, uint64_t n);
 
 // ---- layout (the modes of hf_fallocate; none changes the size)
 enum { HF_ALLOCATE = 0x01, HF_PUNCH_HOLE = 0x03, HF_ZERO_RANGE = 0x11 };
