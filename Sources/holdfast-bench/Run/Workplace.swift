@@ -20,7 +20,8 @@ struct Workplace {
     Interruption.listen()
   }
 
-  func remove() { _ = try? DaemonHarness.run("/bin/rm", ["-rf", "--one-file-system", path], seconds: 60) }
+  /// Gigabytes that a busy disk has to forget: minutes at worst.
+  func remove() { _ = try? DaemonHarness.run("/bin/rm", ["-rf", "--one-file-system", path], seconds: 600) }
 }
 
 extension ServerKind {
