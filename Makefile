@@ -16,7 +16,7 @@ SIZE ?= 1G
 ARGS ?=
 
 # The C and C++ headers that the toolchain compiles against, and git, which fetches the dependencies.
-BUILD_PACKAGES := binutils ca-certificates git libc6-dev libstdc++-12-dev
+BUILD_PACKAGES := binutils ca-certificates git libc6-dev libstdc++-12-dev liburing-dev
 # Real clients and file systems. nbdinfo runs file, which it does not depend on.
 TEST_PACKAGES := $(BUILD_PACKAGES) strace procps \
   libnbd-dev libnbd-bin file nbdfuse nbdkit qemu-utils fio \

@@ -52,7 +52,8 @@ let package = Package(
     target("NBDServerCore", ["NBDProtocol", "RangeLocks", "BlockBackend", system, deque]),
 
     // The edge: system calls, threads, sockets, disks.
-    target("CLinux"),
+    // liburing for cold reads. No pkgConfig: its absence would be a warning in every build.
+    .target(name: "CLinux", swiftSettings: settings, linkerSettings: [.linkedLibrary("uring")]),
     target("Syscalls", ["CLinux", system]),
     target("SparseFile", ["BlockBackend", "Locking", "Syscalls", system]),
     target("EventLoops", ["Locking", "Syscalls", system, deque]),

@@ -21,6 +21,10 @@ package protocol BlockBackend: AnyObject, Sendable {
   /// Less than asked means that the rest has to be read with `read`. Zero is always a correct answer.
   func readCached(into bytes: inout MutableRawSpan, at offset: UInt64) throws(BackendError) -> Int
 
+  /// A file whose bytes are those of the image, at the same offsets, so that reads of it can be left to the kernel while
+  /// their threads do something else. Open as long as the backend is. Nil: only `read` knows how.
+  var readDescriptor: Int32? { get }
+
   /// Writes all of `bytes` at `offset`, each byte exactly once (I2).
   func write(_ bytes: RawSpan, at offset: UInt64) throws(BackendError)
 
@@ -49,6 +53,10 @@ package protocol BlockBackend: AnyObject, Sendable {
   /// Whether `range` can be read without waiting for a medium. False is always a correct answer, and true may be out of
   /// date. Waits for nobody.
   func isCached(_ range: Range<UInt64>) -> Bool
+}
+
+extension BlockBackend {
+  package var readDescriptor: Int32? { nil }
 }
 
 extension BlockBackend {

@@ -215,6 +215,11 @@ int hf_hung_up(int fd) {
   return (entry.revents & (POLLHUP | POLLERR)) != 0;
 }
 
+int hf_has_bytes(int fd) {
+  char byte;
+  return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1;
+}
+
 int hf_thread_create(size_t stack_bytes, void *(*body)(void *), void *context) {
   pthread_attr_t attributes;
   pthread_t thread;

@@ -10,7 +10,9 @@ import SystemPackage
 extension Transmission {
   /// Takes a request whose payload, if any, lies in the worker's buffer.
   /// - Returns: false when there is no memory for it now; nothing has happened then.
-  func admit(_ request: Request, payload: RawSpan, _ batch: inout ReplyBatch) -> Bool {
+  func admit(
+    _ request: Request, payload: RawSpan, _ batch: inout ReplyBatch, _ cold: inout ColdReads
+  ) -> Bool {
     if !batch.hasRoom(roomBytes(request)) { connection.flush(&batch) }
     if connection.server.isShuttingDown {
       batch.appendError(
@@ -37,7 +39,7 @@ extension Transmission {
     case .waiting(let token): return leave(request, payload: payload, token: token, isWaiting: true)
     case .granted(let token):
       switch request.command {
-      case .read: return read(request, token, &batch)
+      case .read: return read(request, token, &batch, &cold)
       case .write, .trim, .writeZeroes: return mutate(request, payload, token, &batch)
       case .flush, .cache, .blockStatus, .disconnect: preconditionFailure("these do not run on a worker")
       }
@@ -78,7 +80,9 @@ extension Transmission {
 
   // MARK: On the worker
 
-  private func read(_ request: Request, _ token: LockToken, _ batch: inout ReplyBatch) -> Bool {
+  private func read(
+    _ request: Request, _ token: LockToken, _ batch: inout ReplyBatch, _ cold: inout ColdReads
+  ) -> Bool {
     do throws(BackendError) {
       if Int(request.length) >= Limits.holeProbeBytesMin, readPlan(request).findsHoles,
         try image.backend.startsWithHole(request.range)
@@ -99,7 +103,10 @@ extension Transmission {
         return leave(request, payload: RawSpan(), token: token, runsHere: isCached)
       }
       var room = batch.room(at: encoder.readHeaderBytes, bytes: Int(request.length))
-      guard try image.backend.readCached(into: &room, at: request.offset) == Int(request.length) else {
+      var isThere = try image.backend.readCached(into: &room, at: request.offset) == Int(request.length)
+      if !isThere { isThere = try waitForRead(request, into: &room, &cold) }
+      guard isThere else {
+        if beginRead(request, token, &cold) { return true }
         return leave(request, payload: RawSpan(), token: token)
       }
     } catch {
@@ -193,7 +200,7 @@ extension Transmission {
   }
 
   /// Memory that a request holds until its reply is sent.
-  private func memoryBytes(_ request: Request) -> Int {
+  func memoryBytes(_ request: Request) -> Int {
     switch request.command {
     case .read: Limits.overheadBytes + readReplyBytesMax(request, encoder: encoder)
     case .write: Limits.overheadBytes + Int(request.length)

@@ -44,6 +44,15 @@ package final class Image: Sendable {
   private let inlineRunning = Atomic<Int>(0)
   private let inlineMax: Int
 
+  /// Workers that wait for reads of this image right now.
+  private let waiting = Atomic<Int>(0)
+  private let waitingMax: Int
+
+  private let ringReads = Atomic<Int>(0)
+
+  /// Where cold reads may be left to the kernel.
+  let readDescriptor: Int32?
+
   private struct State: ~Copyable {
     var core: ImageCore<Parked>
     var syncWaiters: [FlushTickets.WaiterID: Parked] = [:]
@@ -59,6 +68,8 @@ package final class Image: Sendable {
     effects = lanes.slow.queue(runningMax: 1)
     syncs = lanes.makeSyncLane().queue(runningMax: 1)
     inlineMax = lanes.inlinePerImageMax
+    waitingMax = lanes.waitingPerImageMax
+    readDescriptor = backend.capabilities.contains(.local) ? backend.readDescriptor : nil
   }
 
   // MARK: On a worker
@@ -74,6 +85,24 @@ package final class Image: Sendable {
   }
 
   func endInline() { inlineRunning.subtract(1, ordering: .relaxed) }
+
+  /// A worker wants to wait for reads of this image.
+  /// - Returns: false when so many do that a hung image would leave too few for the others. True has to be followed by
+  ///   `endWaiting`.
+  func beginWaiting() -> Bool {
+    guard waiting.add(1, ordering: .relaxed).newValue <= waitingMax else {
+      endWaiting()
+      return false
+    }
+    return true
+  }
+
+  func endWaiting() { waiting.subtract(1, ordering: .relaxed) }
+
+  func noteRingRead() { ringReads.add(1, ordering: .relaxed) }
+
+  /// READs that went to an io_uring so far, for tests and status.
+  package var ringReadCount: Int { ringReads.load(ordering: .relaxed) }
 
   // MARK: Range locks
 

@@ -14,6 +14,8 @@ package struct Lanes: Sendable {
   let perImageMax: Int
   /// Half of the workers that may be awake.
   let inlinePerImageMax: Int
+  /// Half of all workers: those that wait for a disk are asleep.
+  let waitingPerImageMax: Int
 
   /// Threads that do blocking calls: enough to keep a disk's queue busy, few enough to stay cheap.
   private static let slowThreadsMax = 32
@@ -21,10 +23,11 @@ package struct Lanes: Sendable {
   /// Threads without work end after this.
   static let idleSeconds = 10
 
-  package init(workersAwakeMax: Int) {
+  package init(workersAwakeMax: Int, workersMax: Int = Server.workersMax) {
     slow = SlowLane(name: "slow", threadsMax: Lanes.slowThreadsMax, idleSeconds: Lanes.idleSeconds)
     perImageMax = Lanes.slowThreadsMax / 2
     inlinePerImageMax = max(1, workersAwakeMax / 2)
+    waitingPerImageMax = max(1, workersMax / 2)
   }
 
   /// `fdatasync` of a hung image would take a place in the pool for as long as it hangs.

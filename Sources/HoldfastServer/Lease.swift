@@ -26,6 +26,7 @@ extension Connection {
       release(receiver.parkedBytes)
       worker.filledBytes = receiver.unpark(into: &room)
       let end = serve(&receiver, &worker)
+      finishReads(&worker)
       receiver.park(worker.input.bytes.extracting(first: worker.filledBytes))
       server.chargeExisting(receiver.parkedBytes, to: self)
       worker.filledBytes = 0
@@ -46,7 +47,7 @@ extension Connection {
         var consumed = 0
         defer { worker.consume(consumed) }
         stop = try takeRequests(
-          worker.input, worker.filledBytes, &consumed, &receiver, &worker.batch, &transmission)
+          worker.input, worker.filledBytes, &consumed, &receiver, &worker.batch, &worker.cold, &transmission)
       } catch {
         // Replies to what came before the breach; nothing of this client may stay in the worker's buffers.
         flushNegotiation(&worker.batch)
@@ -70,7 +71,9 @@ extension Connection {
       let mayWait = mayWait(isTransmitting)
       let othersWait = server.workers.itemsAreWaiting
       if othersWait && batches >= Limits.batchesPerTurnMax { return mayReceive ? .othersWait : .pause }
+      let waitedForDisk = worker.cold.takeWaitedForDisk()
       if mustDrain {
+        finishReads(&worker)
         switch awaitRoom(orBytes: mayReceive, waits: mayWait && !othersWait) {
         case .made:
           // Room in the socket does not help when too many requests are in flight.
@@ -79,15 +82,25 @@ extension Connection {
         case .none: return mayReceive ? .quiet : .pause
         case .bytesCame: break
         }
-      } else if mayWait && !othersWait, spin.spins(afterTurnOf: turnBytes, hasIdleCPU: server.hasIdleCPU) {
+      } else if mayWait && !othersWait && !waitedForDisk && worker.cold.inFlightCount == 0,
+        spin.spins(afterTurnOf: turnBytes, hasIdleCPU: server.hasIdleCPU)
+      {
         let received = receiveSpinning(&receiver, &worker)
         spin.found(received != .nothing)
         if received == .bytes { continue }
       }
+      if worker.cold.inFlightCount > 0 {
+        switch receiveBesideReads(&receiver, &worker, watchesSocket: !othersWait) {
+        case .bytes: continue
+        case .nothing: break
+        case .noMemory, .owesMuch: return .pause
+        case .end: return .finish
+        }
+      }
       switch receive(&receiver, &worker, waits: mayWait && !othersWait && !mustDrain) {
       case .bytes: continue
       case .nothing: return .quiet
-      case .noMemory: return .pause
+      case .noMemory, .owesMuch: return .pause
       case .end: return .finish
       }
     }
@@ -95,7 +108,28 @@ extension Connection {
 
   // MARK: Bytes in
 
-  private enum Received { case bytes, nothing, noMemory, end }
+  private enum Received { case bytes, nothing, noMemory, owesMuch, end }
+
+  /// With reads in flight, whatever comes first: bytes of the client, or of the disk for it. `nothing` when all reads have
+  /// ended. Does not look at the socket when others wait for a worker: this one stays only for what it has begun.
+  private func receiveBesideReads(
+    _ receiver: inout Receiver, _ worker: inout Worker, watchesSocket: Bool
+  ) -> Received {
+    while worker.cold.inFlightCount > 0 {
+      let isReadable = waitForReads(&worker, watchesSocket: watchesSocket)
+      guard flush(&worker.batch) else { return .owesMuch }
+      if leaseHolderAwaitsRoom.load(ordering: .relaxed) {
+        // The next turn waits for room, and for nothing beside it.
+        finishReads(&worker)
+        return .bytes
+      }
+      if isReadable {
+        let received = receive(&receiver, &worker, waits: false)
+        guard case .nothing = received else { return received }
+      }
+    }
+    return .nothing
+  }
 
   /// Receives into the payload that is on its way, or else behind what is in the worker's buffer.
   private func receive(_ receiver: inout Receiver, _ worker: inout Worker, waits: Bool) -> Received {
@@ -161,8 +195,7 @@ extension Connection {
   /// Takes every complete request in the first `filledBytes` of `buffer`; `start` is how far it came.
   private func takeRequests(
     _ buffer: borrowing IOBuffer, _ filledBytes: Int, _ start: inout Int, _ receiver: inout Receiver,
-    _ batch: inout ReplyBatch,
-    _ transmission: inout Transmission?
+    _ batch: inout ReplyBatch, _ cold: inout ColdReads, _ transmission: inout Transmission?
   ) throws(ProtocolViolation) -> Stop {
     let all = buffer.bytes.extracting(first: filledBytes)
     let server = server
@@ -190,7 +223,8 @@ extension Connection {
         // What has not started when the connection dies is cancelled (I6).
         guard isAlive else { return .finish }
         guard let transmission else { preconditionFailure("requests follow the handshake") }
-        let admitted = transmission.admit(request, payload: input.extracting(payload), &batch)
+        cold.isLone = start == 0 && consumed == input.byteCount && batch.count == 0 && cold.inFlightCount == 0
+        let admitted = transmission.admit(request, payload: input.extracting(payload), &batch, &cold)
         guard admitted else { return .pause }
         start += consumed
         if isFull { return .pause }

@@ -39,6 +39,9 @@ package final class Server: Sendable {
   let guards: GuardSwitches
   private let cpus: Int
   private let spins: Bool
+  let coldReads: ColdReadMode
+  /// The kernel gives no io_uring.
+  let ringIsRefused = Atomic<Bool>(false)
   private let images: [Image]
   /// By export: the position of the first export of the same image.
   private let imageKeys: [ImageKey]
@@ -65,21 +68,22 @@ package final class Server: Sendable {
   package static func workersAwakeMax(cpus: Int) -> Int { max(16, 4 * cpus) }
 
   /// Workers in all, most of them asleep on a connection that was hot a moment ago.
-  private static let workersMax = 128
+  package static let workersMax = 128
 
   /// - Parameters:
   ///   - exports: no two answer to the same name.
   ///   - spins: a worker looks for the next request for a moment before it sleeps.
   ///   - guards: of connections and budget; those of an image are the image's.
   package init(
-    exports: [Export], limits: Limits = Limits(), cpus: Int, spins: Bool = true, logger: Logger,
-    guards: GuardSwitches = .allStand
+    exports: [Export], limits: Limits = Limits(), cpus: Int, spins: Bool = true, coldReads: ColdReadMode = .ring(),
+    logger: Logger, guards: GuardSwitches = .allStand
   ) {
     self.limits = limits
     self.logger = logger
     self.guards = guards
     self.cpus = cpus
     self.spins = spins
+    self.coldReads = coldReads
     let images = exports.map(\.image)
     self.images = images
     imageKeys = images.map { image in ImageKey(rawValue: images.firstIndex { $0 === image } ?? 0) }

@@ -15,6 +15,8 @@ package struct Worker: ~Copyable {
   /// A large payload has just ended. Another one probably follows: only its header is received here, so that the rest need not be
   /// copied from here to where it belongs.
   var expectsLargeWrite = false
+  /// READs that it waits for.
+  var cold = ColdReads()
 
   package init() {}
 

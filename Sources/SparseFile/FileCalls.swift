@@ -34,6 +34,15 @@ struct FileCalls: Sendable {
   var hook: Hook?
   #endif
 
+  /// A hook stands in front of the calls.
+  var areObserved: Bool {
+    #if GUARD_SWITCHES
+    hook != nil
+    #else
+    false
+    #endif
+  }
+
   /// Nothing between us and the kernel.
   static let kernel = FileCalls()
 

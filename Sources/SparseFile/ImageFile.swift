@@ -27,6 +27,7 @@ package final class ImageFile: BlockBackend {
   private let isInMemory: Bool
   private let sendsPages: Bool
   private let lease: ImageLease
+  package let readDescriptor: Int32?
 
   /// `opened` has been checked and locked.
   init(_ opened: OpenedImage, calls: FileCalls, guards: GuardSwitches) {
@@ -44,6 +45,9 @@ package final class ImageFile: BlockBackend {
     isInMemory = opened.isInMemory
     sendsPages = opened.sendsPages
     lease = opened.lease
+    // What is in memory is never waited for; who takes `ownProbeDescriptor` out, or looks at calls, wants to see `read`.
+    let mayBypassRead = !opened.isInMemory && guards.stands(.ownProbeDescriptor) && !calls.areObserved
+    readDescriptor = mayBypassRead ? opened.file.descriptor : nil
   }
 
   package func lendFile() -> (any LentFile)? {

@@ -74,6 +74,9 @@ package enum Sockets {
   /// Whether the peer has closed both directions or reset the connection. Does not wait.
   package static func isHungUp(_ descriptor: Int32) -> Bool { hf_hung_up(descriptor) != 0 }
 
+  /// Whether something can be received. Does not wait.
+  package static func hasBytes(_ descriptor: Int32) -> Bool { hf_has_bytes(descriptor) != 0 }
+
   package static func close(_ descriptor: Int32) { _ = hf_close(descriptor) }
 
   /// What a socket can do without waiting.

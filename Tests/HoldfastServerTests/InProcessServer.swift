@@ -21,22 +21,26 @@ final class InProcessServer {
   private var isStopped = false
 
   convenience init(
-    _ backend: any BlockBackend, guards: GuardSwitches = .allStand, limits: Limits = Limits(), isReadOnly: Bool = false
+    _ backend: any BlockBackend, guards: GuardSwitches = .allStand, limits: Limits = Limits(), isReadOnly: Bool = false,
+    coldReads: ColdReadMode = .ofEnvironment, workersMax: Int = Server.workersMax
   ) throws {
-    let image = Image(
-      backend: backend, lanes: Lanes(workersAwakeMax: Server.workersAwakeMax(cpus: 2)), guards: guards)
+    let lanes = Lanes(workersAwakeMax: Server.workersAwakeMax(cpus: 2), workersMax: workersMax)
+    let image = Image(backend: backend, lanes: lanes, guards: guards)
     let export = Export(name: "disk", aliases: [""], isReadOnly: isReadOnly, image: image)
-    try self.init(exports: [export], image: image, guards: guards, limits: limits)
+    try self.init(exports: [export], image: image, guards: guards, limits: limits, coldReads: coldReads)
   }
 
-  init(exports: [Export], image: Image, guards: GuardSwitches = .allStand, limits: Limits = Limits()) throws {
+  init(
+    exports: [Export], image: Image, guards: GuardSwitches = .allStand, limits: Limits = Limits(),
+    coldReads: ColdReadMode = .ofEnvironment
+  ) throws {
     self.image = image
     directory = FileManager.default.temporaryDirectory.appending(path: "holdfast-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
     path = directory.appending(path: "s").path
     var logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
     logger.logLevel = .critical
-    server = Server(exports: exports, limits: limits, cpus: 2, logger: logger, guards: guards)
+    server = Server(exports: exports, limits: limits, cpus: 2, coldReads: coldReads, logger: logger, guards: guards)
     try server.listen(unixPath: path, mode: 0o600)
   }
 

@@ -5,3 +5,4 @@
 #include "epoll.h"
 #include "files.h"
 #include "sockets.h"
+#include "uring.h"

@@ -48,6 +48,8 @@ int hf_set_nonblocking(int fd, int on);
 int hf_set_close_on_exec(int fd);
 // Has the peer hung up (both directions closed, or reset)? Never waits.
 int hf_hung_up(int fd);
+// Can something be received? Never waits.
+int hf_has_bytes(int fd);
 // Waits until something of `wanted` is possible, at most so long: what is (an error or hang-up is both), 0 for nothing.
 enum { HF_CAN_RECEIVE = 1, HF_CAN_SEND = 2 };
 int hf_wait(int fd, int wanted, int milliseconds);

@@ -19,7 +19,8 @@ func serve(_ plan: ServePlan, logger: Logger) throws(CommandFailure) -> Never {
   let opened = try openExports(plan, lanes: lanes, logger: logger)
   var limits = Limits()
   limits.connectionsMax = plan.connectionsMax
-  let server = Server(exports: opened.exports, limits: limits, cpus: cpus, spins: plan.spins, logger: logger)
+  let server = Server(
+    exports: opened.exports, limits: limits, cpus: cpus, spins: plan.spins, coldReads: .ofEnvironment, logger: logger)
   do throws(CommandFailure) {
     try endOnSignals(server, logger)
     let listeners = try server.listen(plan)
