@@ -7,7 +7,7 @@ import Testing
   @Test func spinsWhileItFinds() {
     var policy = SpinPolicy()
     for _ in 0..<100 {
-      #expect(policy.spins(afterTurnOf: 4096, hasIdleCPU: true))
+      #expect(policy.spins(afterTurnOf: 4096, hasIdleCPU: true) == true)
       policy.found(true)
     }
   }
@@ -15,9 +15,9 @@ import Testing
   @Test func restsTwiceAsLongAfterEachSpinInVain() {
     var policy = SpinPolicy()
     for rest in [1, 2, 4, 8, 16, 32, 64, 128, 256, 256, 256] {
-      #expect(policy.spins(afterTurnOf: 0, hasIdleCPU: true))
+      #expect(policy.spins(afterTurnOf: 0, hasIdleCPU: true) == true)
       policy.found(false)
-      for _ in 0..<rest { #expect(!policy.spins(afterTurnOf: 0, hasIdleCPU: true)) }
+      for _ in 0..<rest { #expect(policy.spins(afterTurnOf: 0, hasIdleCPU: true) == false) }
     }
   }
 
@@ -29,16 +29,16 @@ import Testing
     }
     while !policy.spins(afterTurnOf: 0, hasIdleCPU: true) {}
     policy.found(true)
-    #expect(policy.spins(afterTurnOf: 0, hasIdleCPU: true))
+    #expect(policy.spins(afterTurnOf: 0, hasIdleCPU: true) == true)
     policy.found(false)
-    #expect(!policy.spins(afterTurnOf: 0, hasIdleCPU: true))
-    #expect(policy.spins(afterTurnOf: 0, hasIdleCPU: true), "the first rest is one turn again")
+    #expect(policy.spins(afterTurnOf: 0, hasIdleCPU: true) == false)
+    #expect(policy.spins(afterTurnOf: 0, hasIdleCPU: true) == true, "the first rest is one turn again")
   }
 
   @Test func doesNotSpinAfterBulkOrWithoutAnIdleCPU() {
     var policy = SpinPolicy()
-    #expect(policy.spins(afterTurnOf: SpinPolicy.turnBytesMax, hasIdleCPU: true))
-    #expect(!policy.spins(afterTurnOf: SpinPolicy.turnBytesMax + 1, hasIdleCPU: true))
-    #expect(!policy.spins(afterTurnOf: 0, hasIdleCPU: false))
+    #expect(policy.spins(afterTurnOf: SpinPolicy.turnBytesMax, hasIdleCPU: true) == true)
+    #expect(policy.spins(afterTurnOf: SpinPolicy.turnBytesMax + 1, hasIdleCPU: true) == false)
+    #expect(policy.spins(afterTurnOf: 0, hasIdleCPU: false) == false)
   }
 }
