@@ -20,7 +20,7 @@ private final class StillServer {
     var random = SplitMix(seed: 4711)
     var words = [UInt64](repeating: 0, count: mib << 17)
     for index in words.indices { words[index] = random.next() }
-    contents = words.withUnsafeBytes { Array($0) }
+    contents = unsafe words.withUnsafeBytes { unsafe Array($0) }
     scratch = FileManager.default.temporaryDirectory.appending(path: "holdfast-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: scratch, withIntermediateDirectories: true)
     try Data(contents).write(to: scratch.appending(path: "image"))
@@ -50,7 +50,8 @@ private final class StillServer {
       expected[cookie] = offset..<offset + length
       while expected.count > Int.random(in: 0..<12, using: &random) {
         let reply = try client.receiveReply()
-        let range = try #require(expected.removeValue(forKey: reply.cookie))
+        let asked = expected.removeValue(forKey: reply.cookie)
+        let range = try #require(asked)
         let isRight = reply.data == Array(still.contents[range])
         #expect(isRight, "seed \(seed): \(range)")
         guard isRight else { return }
@@ -58,7 +59,8 @@ private final class StillServer {
     }
     while !expected.isEmpty {
       let reply = try client.receiveReply()
-      let range = try #require(expected.removeValue(forKey: reply.cookie))
+      let asked = expected.removeValue(forKey: reply.cookie)
+      let range = try #require(asked)
       #expect(reply.data == Array(still.contents[range]), "seed \(seed): \(range)")
     }
     #expect(eventually(seconds: 5) { still.file.lentCount == 0 })

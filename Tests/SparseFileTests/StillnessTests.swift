@@ -53,7 +53,8 @@ import Testing
 
   @Test(.enabled(if: canMount, "\(whyNoMount)")) func aBlockDeviceIsNotLent() throws {
     try withLoopDevice(sizeBytes: 1 << 20) { device, _ in
-      #expect(try ImageFile.open(path: device, options: readOnly).lendFile() == nil)
+      let image = try ImageFile.open(path: device, options: readOnly)
+      #expect(image.lendFile() == nil)
     }
   }
 
