@@ -46,7 +46,22 @@ if (( $${#missing[@]} )); then
 fi
 endef
 
-.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-curves bench-growth allocations bench-packages guards clean
+# $(call sanitized,SANITIZER,FOLDER,ENVIRONMENT): every test but those of texts and of the bench, on ext4 and on XFS, with the
+# sanitized daemon where one is needed. Sanitized code is slow: the oracle judges fewer operations. What it weighs is its own:
+# anIdleChannelIsSmall is left out.
+SANITIZED_TESTS := RangeLocksTests|BlockBackendTests|NBDServerCoreTests|SyscallsTests|EventLoopsTests|SparseFileTests|HoldfastServerTests|IntegrationTests
+define sanitized
+export HOLDFAST_SANITIZED=1
+swift build --build-tests --sanitize=$(1) --scratch-path $(2)
+for kind in ext4 xfs; do
+  echo "make: $(1) sanitizer on $$kind"
+  env $(3) HOLDFAST_BINARY=$(CURDIR)/$(2)/debug/holdfast HOLDFAST_ATOMICITY_OPERATIONS=10000 \
+    scripts/on-filesystem $$kind swift test --skip-build --disable-xctest --sanitize=$(1) --scratch-path $(2) \
+    --filter '$(or $(FILTER),$(SANITIZED_TESTS))' --skip anIdleChannelIsSmall
+done
+endef
+
+.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-curves bench-growth allocations bench-packages guards tsan asan clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -132,5 +147,12 @@ syscalls: test-packages release ## system calls per 4k read, beside nbdkit
 guards: test-packages ## each guard of the invariants: 100 runs with it, up to 10 without
 	@HOLDFAST_GUARD_RUNS=100 swift test $(TEST_FLAGS) --filter 'GuardTests|trimIsRoundedInward|shortWriteIsContinued|probeBetweenPositionAndRead'
 
+tsan: test-packages ## the tests under ThreadSanitizer, cold reads by threads; on ext4 and XFS; FILTER=ColdReadTests
+	@$(call sanitized,thread,.build-tsan,HOLDFAST_COLD_READS=threads TSAN_OPTIONS=halt_on_error=1:suppressions=$(CURDIR)/scripts/tsan.suppressions)
+
+# The Swift runtime keeps what it never frees (metadata): leaks are not looked for.
+asan: test-packages ## the tests under AddressSanitizer, cold reads by io_uring; on ext4 and XFS; FILTER=ColdReadTests
+	@$(call sanitized,address,.build-asan,ASAN_OPTIONS=detect_leaks=0)
+
 clean: ## remove everything that was built
-	@rm -rf .build
+	@rm -rf .build .build-tsan .build-asan
