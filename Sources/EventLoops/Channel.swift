@@ -4,7 +4,7 @@ import Locking
 import Syscalls
 import SystemPackage
 
-/// Whom a channel tells, on the loop. Each call answers one `await…`.
+/// Whom a channel tells: on the loop, or on the thread that attends to its sockets. Each call answers one `await…`.
 package protocol ChannelOwner: AnyObject, Sendable {
   func channelIsReadable()
   func channelIsWritable()
@@ -15,7 +15,7 @@ package protocol ChannelOwner: AnyObject, Sendable {
 }
 
 /// Owns a descriptor and tells, once per request to be told, when it can be read or written. A hung-up socket is both.
-package final class Channel: Sendable {
+package final class Channel: WatchedSocket {
   /// Open until `close`; who uses it must know that nobody closes meanwhile.
   package let descriptor: Int32
   private let loop: EventLoop
@@ -58,20 +58,20 @@ package final class Channel: Sendable {
   /// Whom to tell from now on; held until `close`. Before the first wait.
   package func setOwner(_ owner: any ChannelOwner) { state.withLock { $0.owner = owner } }
 
-  /// Calls `channelIsReadable` once, on the loop, when there are bytes, the end of the stream, or an error. Any thread; asking
+  /// Calls `channelIsReadable` once when there are bytes, the end of the stream, or an error. Any thread; asking
   /// again before that changes nothing. Ignored after `close`.
   package func awaitReadable() { arm(.reading) }
 
-  /// Calls `channelIsWritable` once, on the loop, when there is room or an error. Any thread; asking again before that changes
+  /// Calls `channelIsWritable` once when there is room or an error. Any thread; asking again before that changes
   /// nothing. Ignored after `close`.
   package func awaitWritable() { arm(.writing) }
 
-  /// Calls `channelIsHungUp` once, on the loop, when the peer has closed both directions or reset the connection. Any thread;
+  /// Calls `channelIsHungUp` once when the peer has closed both directions or reset the connection. Any thread;
   /// asking again before that changes nothing. Ignored after `close`.
   package func awaitHangUp() { arm(.hangUp) }
 
-  /// Closes the descriptor at once. Once; any thread. After this no event is looked at; called elsewhere than on the loop, the
-  /// owner may still be told of one that was.
+  /// Closes the descriptor at once. Once; any thread. After this no event is looked at; called elsewhere than where
+  /// owners are told, the owner may still be told of one that was.
   package func close() {
     let owner = state.withLock { state in
       precondition(!state.isClosed, "a channel is closed once")
@@ -105,7 +105,7 @@ package final class Channel: Sendable {
     }
   }
 
-  // MARK: On the loop
+  // MARK: On the loop, or on the thread that attends
 
   func happened(_ events: Epoll.Events, generation: UInt32) {
     let (owner, told) = state.withLock { state -> ((any ChannelOwner)?, Awaited) in

@@ -25,6 +25,23 @@ package final class EventLoop: Sendable {
   package func preconditionOnLoop() { precondition(isOnLoop, "only on the event loop") }
 }
 
+// MARK: - Sockets
+
+extension EventLoop {
+  /// From now on, when channels and listeners become ready in quick succession, the loop asks `find` for a thread that calls
+  /// `attendSockets` and `takeSocketsBack`. `find` is called on the loop; false: there is none now. Once.
+  package func lendSockets(to find: @escaping @Sendable () -> Bool) { sockets.onQuickEvents(find) }
+
+  /// Waits for channels and listeners and tells their owners, on this thread instead of the loop, until nothing has happened
+  /// for `quietMilliseconds`. Each wait is made by `wait`; `told` is called after owners have been told.
+  package func attendSockets(quietMilliseconds: Int, wait: (() -> Int) -> Int, told: () -> Void) {
+    sockets.attend(quietMilliseconds: Int32(quietMilliseconds), wait: wait, told: told)
+  }
+
+  /// After `attendSockets`: the loop tells owners again.
+  package func takeSocketsBack() { sockets.takeBack() }
+}
+
 // MARK: - Timers
 
 extension EventLoop {

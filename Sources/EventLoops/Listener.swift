@@ -1,6 +1,5 @@
-// Accepts connections on the event loop.
+// Accepts connections: on the event loop, or on the thread that attends to its sockets.
 
-@unsafe @preconcurrency import Dispatch
 import Locking
 import Syscalls
 import SystemPackage
@@ -14,24 +13,23 @@ package enum ListenerEvent: Sendable, Equatable {
   case resumed
 }
 
-package final class Listener: Sendable {
+package final class Listener: WatchedSocket {
   package typealias Accept = @Sendable (Int32) throws(Errno) -> (descriptor: Int32, peer: PeerAddress)
 
   package static let systemAccept: Accept = { (listener) throws(Errno) in try Sockets.accept(listener) }
 
-  /// Accepts per event: other sources of the loop get their turn between.
+  /// Accepts per event while an episode of shortage lasts; else one: what is left is reported again, behind others.
   private static let acceptsPerEventMax = 16
   private static let pauseMilliseconds = 200
 
   private struct State {
-    var source: (any DispatchSourceProtocol)?
+    var generation: UInt32?
     var isPaused = false
     var isInEpisode = false
     var isClosed = false
-    var then: (@Sendable () -> Void)?
   }
 
-  private let descriptor: Int32
+  let descriptor: Int32
   private let loop: EventLoop
   private let accept: Accept
   private let onAccept: @Sendable (consuming OwnedDescriptor, PeerAddress) -> Void
@@ -39,7 +37,8 @@ package final class Listener: Sendable {
   private let state = Locked(State())
 
   /// Accepts from `socket`, which listens already, and starts at once. Accepted sockets are blocking and closed on exec. Both
-  /// closures run on the loop. `accept` is for tests. Throws when the socket cannot be made non-blocking.
+  /// closures run on the loop or on the thread that attends to its sockets. `accept` is for tests. Throws when the socket
+  /// cannot be made non-blocking or watched.
   package init(
     _ socket: consuming OwnedDescriptor, loop: EventLoop,
     onAccept: @escaping @Sendable (consuming OwnedDescriptor, PeerAddress) -> Void,
@@ -48,47 +47,64 @@ package final class Listener: Sendable {
   ) throws(Errno) {
     // Else an accept whose peer has given up meanwhile would block the loop.
     try Sockets.setNonblocking(socket.number, true)
-    descriptor = socket.take()
+    descriptor = socket.number
     self.loop = loop
     self.accept = accept
     self.onAccept = onAccept
     self.onEvent = onEvent
-    let source = DispatchSource.makeReadSource(fileDescriptor: descriptor, queue: loop.queue)
-    source.setEventHandler { [self] in acceptSome() }
-    source.setCancelHandler { [self] in finish() }
-    state.withLock { $0.source = source }
-    source.activate()
+    try state.withLock { (state) throws(Errno) in state.generation = try loop.sockets.add(self, .readable) }
+    _ = socket.take()
   }
 
-  /// Accepts no more; closes the socket, then runs `then` on the loop. Once; any thread.
+  /// Accepts no more and closes the socket, at once; then runs `then` on the loop. Once; any thread. Called elsewhere than
+  /// where connections are accepted, one may still be on its way to `onAccept`.
   package func close(then: @escaping @Sendable () -> Void = {}) {
     state.withLock { state in
       precondition(!state.isClosed, "a listener is closed once")
       state.isClosed = true
-      state.then = then
-      // Releasing a suspended source traps.
-      if state.isPaused { state.source?.resume() }
-      state.isPaused = false
-      state.source?.cancel()
+      loop.sockets.remove(descriptor)
+      Sockets.close(descriptor)
+    }
+    loop.run(then)
+  }
+
+  // MARK: On the loop, or on the thread that attends
+
+  private enum Step {
+    case accepted(descriptor: Int32, PeerAddress, goesOn: Bool)
+    /// The connection was over before it was accepted: Linux passes its error on (accept(2)).
+    case skipped
+    case nothing
+    case failed(Errno)
+  }
+
+  func happened(_ events: Epoll.Events, generation: UInt32) {
+    for _ in 0..<Listener.acceptsPerEventMax {
+      switch acceptOne(generation) {
+      case .accepted(let connection, let peer, let goesOn):
+        onAccept(OwnedDescriptor(owning: connection), peer)
+        if !goesOn { return }
+      case .skipped: continue
+      case .nothing: return endEpisode()
+      case .failed(let error): return pause(error)
+      }
     }
   }
 
-  // MARK: On the loop
-
-  private func acceptSome() {
-    for _ in 0..<Listener.acceptsPerEventMax {
-      if state.withLock({ $0.isClosed || $0.isPaused }) { return }
+  /// With the lock held, so that nobody closes the descriptor meanwhile. It does not wait.
+  private func acceptOne(_ generation: UInt32) -> Step {
+    state.withLock { state in
+      if state.isClosed || state.isPaused || state.generation != generation { return .nothing }
       do throws(Errno) {
         let (connection, peer) = try accept(descriptor)
-        onAccept(OwnedDescriptor(owning: connection), peer)
+        return .accepted(descriptor: connection, peer, goesOn: state.isInEpisode)
       } catch {
         switch error {
-        case .wouldBlock: return endEpisode()
-        // The connection was over before it was accepted: Linux passes its error on (accept(2)).
+        case .wouldBlock: return .nothing
         case .interrupted, .notPermitted, .connectionAbort, .connectionReset, .timedOut, .protocolError,
           .protocolNotAvailable, .networkDown, .networkUnreachable, .hostIsDown, .noRouteToHost:
-          continue
-        default: return pause(error)
+          return .skipped
+        default: return .failed(error)
         }
       }
     }
@@ -96,39 +112,29 @@ package final class Listener: Sendable {
 
   private func pause(_ error: Errno) {
     let isNew = state.withLock { state in
-      if state.isClosed { return false }
+      guard !state.isClosed, let generation = state.generation else { return false }
       state.isPaused = true
-      state.source?.suspend()
+      loop.sockets.rearm(descriptor, generation: generation, .oneShot)
       defer { state.isInEpisode = true }
       return !state.isInEpisode
     }
     if isNew { onEvent(.paused(error)) }
     loop.after(milliseconds: Listener.pauseMilliseconds) { [self] in
       state.withLock { state in
-        if !state.isPaused { return }
+        guard state.isPaused, !state.isClosed, let generation = state.generation else { return }
         state.isPaused = false
-        state.source?.resume()
+        loop.sockets.rearm(descriptor, generation: generation, .readable)
       }
     }
   }
 
   private func endEpisode() {
     let wasInEpisode = state.withLock { state in
+      // A pause is not the end.
+      if state.isPaused || state.isClosed { return false }
       defer { state.isInEpisode = false }
       return state.isInEpisode
     }
     if wasInEpisode { onEvent(.resumed) }
-  }
-
-  private func finish() {
-    Sockets.close(descriptor)
-    let (then, source) = state.withLock { state in
-      defer {
-        state.then = nil
-        state.source = nil
-      }
-      return (state.then, state.source)
-    }
-    withExtendedLifetime(source) { then?() }
   }
 }

@@ -47,6 +47,9 @@ final class Connection: Sendable {
   /// Batches of requests since it was quiet for as long as a lease waits.
   private let warmth = Atomic<Int>(0)
 
+  /// It has not sent a request: whoever is there deals with it, for nothing of that waits for a disk.
+  private let newcomer = Atomic<Bool>(true)
+
   private let handshakeIsOver = Atomic<Bool>(false)
   private let alive = Atomic<Bool>(true)
   private let full = Atomic<Bool>(false)
@@ -92,20 +95,22 @@ final class Connection: Sendable {
 
   // MARK: Being served
 
-  /// Greets, and hands the connection to a worker: a client speaks as soon as it has been greeted. On the loop, once.
+  /// Greets, and hands the connection to a worker: a client speaks as soon as it has been greeted. Where connections are
+  /// accepted; once.
   func start() {
     channel.setOwner(self)
     guard replies.withLock({ $0.mayBeginSending() }) else { return }
     let greeting = Handshake.greeting
     send(greeting.rawBytes, as: .other)
-    channelIsReadable()
+    // Who attends sees the answer as soon as anybody.
+    if server.isAttended { channel.awaitReadable() } else { channelIsReadable() }
   }
 
   /// Room was made: a request ended, bytes went out, or memory was given back.
   func wake() {
     guard replies.withLock({ $0.wake() }) else { return }
     noteProgress()
-    server.workers.submit(self)
+    server.workers.submit(.serve(self))
   }
 
   /// For the lease holder.
@@ -142,7 +147,7 @@ final class Connection: Sendable {
     case .quiet:
       if replies.withLock({ $0.endLease() }) { channel.awaitReadable() }
     case .othersWait:
-      server.workers.submit(self)
+      server.workers.submit(.serve(self))
       return true
     case .pause:
       guard replies.withLock({ $0.pause() }) else { return false }
@@ -208,6 +213,14 @@ final class Connection: Sendable {
   }
 
   private static let batchesUntilWarm = 4
+
+  // MARK: Newcomers
+
+  var isNewcomer: Bool { newcomer.load(ordering: .relaxed) }
+
+  func noteRequest() {
+    if isNewcomer { newcomer.store(false, ordering: .relaxed) }
+  }
 
   // MARK: Requests off the fast path
 
@@ -345,11 +358,16 @@ final class Connection: Sendable {
   }
 }
 
-// MARK: - Events of the socket, on the loop
+// MARK: - Events of the socket
 
 extension Connection: ChannelOwner {
   func channelIsReadable() {
-    if replies.withLock({ $0.beginLease() }) { server.workers.submit(self) }
+    guard replies.withLock({ $0.beginLease() }) else { return }
+    if server.isAttended && isNewcomer {
+      server.newcomers.withLock { $0.append(self) }
+    } else {
+      server.workers.submit(.serve(self))
+    }
   }
 
   func channelIsWritable() { becomeWritable() }

@@ -14,18 +14,21 @@ extension Connection {
     case needsBytes
     /// The next request cannot be taken now and stays where it is.
     case pause
+    /// The next request is for a worker and stays where it is.
+    case handOver
     case finish
   }
 
-  /// Serves the connection. On a worker, which holds its lease from here on.
-  func serve(_ worker: inout Worker) {
+  /// Serves the connection. On a worker, which holds its lease from here on; `untilRequest`: does not wait, and leaves the
+  /// first request to another.
+  func serve(_ worker: inout Worker, untilRequest: Bool = false) {
     precondition(worker.batch.isEmpty, "a worker keeps nothing of one client for the next")
     while true {
       var receiver = takeReceiver()
       var room = worker.input.mutableBytes
       release(receiver.parkedBytes)
       worker.filledBytes = receiver.unpark(into: &room)
-      let end = serve(&receiver, &worker)
+      let end = serve(&receiver, &worker, untilRequest)
       finishReads(&worker)
       receiver.park(worker.input.bytes.extracting(first: worker.filledBytes))
       server.chargeExisting(receiver.parkedBytes, to: self)
@@ -34,7 +37,7 @@ extension Connection {
     }
   }
 
-  private func serve(_ receiver: inout Receiver, _ worker: inout Worker) -> LeaseEnd {
+  private func serve(_ receiver: inout Receiver, _ worker: inout Worker, _ untilRequest: Bool) -> LeaseEnd {
     var transmission = transmission
     var batches = 0
     var spin = SpinPolicy()
@@ -47,7 +50,8 @@ extension Connection {
         var consumed = 0
         defer { worker.consume(consumed) }
         stop = try takeRequests(
-          worker.input, worker.filledBytes, &consumed, &receiver, &worker.batch, &worker.cold, &transmission)
+          worker.input, worker.filledBytes, &consumed, &receiver, &worker.batch, &worker.cold, &transmission,
+          untilRequest)
       } catch {
         // Replies to what came before the breach; nothing of this client may stay in the worker's buffers.
         flushNegotiation(&worker.batch)
@@ -61,6 +65,7 @@ extension Connection {
       switch stop {
       case .finish: return .finish
       case .pause: mayReceive = false
+      case .handOver: return .othersWait
       case .needsBytes: mayReceive = owesLittle
       }
       guard isAlive else { return .finish }
@@ -68,7 +73,7 @@ extension Connection {
       guard mayReceive || mustDrain else { return .pause }
 
       batches += 1
-      let mayWait = mayWait(isTransmitting)
+      let mayWait = mayWait(isTransmitting) && !untilRequest
       let othersWait = server.workers.itemsAreWaiting
       if othersWait && batches >= Limits.batchesPerTurnMax { return mayReceive ? .othersWait : .pause }
       let waitedForDisk = worker.cold.takeWaitedForDisk()
@@ -195,7 +200,7 @@ extension Connection {
   /// Takes every complete request in the first `filledBytes` of `buffer`; `start` is how far it came.
   private func takeRequests(
     _ buffer: borrowing IOBuffer, _ filledBytes: Int, _ start: inout Int, _ receiver: inout Receiver,
-    _ batch: inout ReplyBatch, _ cold: inout ColdReads, _ transmission: inout Transmission?
+    _ batch: inout ReplyBatch, _ cold: inout ColdReads, _ transmission: inout Transmission?, _ untilRequest: Bool
   ) throws(ProtocolViolation) -> Stop {
     let all = buffer.bytes.extracting(first: filledBytes)
     let server = server
@@ -222,6 +227,8 @@ extension Connection {
       case .request(let request, let payload):
         // What has not started when the connection dies is cancelled (I6).
         guard isAlive else { return .finish }
+        noteRequest()
+        if untilRequest { return .handOver }
         guard let transmission else { preconditionFailure("requests follow the handshake") }
         cold.isLone = start == 0 && consumed == input.byteCount && batch.count == 0 && cold.inFlightCount == 0
         let admitted = transmission.admit(request, payload: input.extracting(payload), &batch, &cold)
@@ -229,6 +236,8 @@ extension Connection {
         start += consumed
         if isFull { return .pause }
       case .largeWrite(let request):
+        noteRequest()
+        if untilRequest { return .handOver }
         start += consumed
         receiver.beginPayload(of: request)
         server.payloadBegan(of: self)

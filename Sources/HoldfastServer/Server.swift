@@ -34,7 +34,10 @@ package final class Server: Sendable {
   package let loop = EventLoop(label: "holdfast.loop")
   let exports: ExportTable
   let pool = PiecePool()
-  let workers: WorkerPool<Connection, Worker>
+  let workers: WorkerPool<Work, Worker>
+  /// Connections that the thread that attends to the sockets deals with itself, when it has looked at all events.
+  let newcomers = Locked<[Connection]>([])
+  private let attended = Atomic<Bool>(false)
   let logger: Logger
   let guards: GuardSwitches
   private let cpus: Int
@@ -48,6 +51,13 @@ package final class Server: Sendable {
   private let budget: Locked<ByteBudget>
   private let roster = Locked(Roster())
   private let shuttingDown = Atomic<Bool>(false)
+
+  /// What workers do.
+  enum Work: Sendable {
+    case serve(Connection)
+    /// Waits for sockets in the loop's place.
+    case attend(Server)
+  }
 
   /// Lock order: none of these is held while another is taken.
   struct Roster {
@@ -100,7 +110,19 @@ package final class Server: Sendable {
       name: "worker",
       limits: WorkerLimits(
         awakeMax: Server.workersAwakeMax(cpus: cpus), threadsMax: Server.workersMax, idleSeconds: Lanes.idleSeconds),
-      makeContext: { Worker() }, serve: { worker, connection in connection.serve(&worker) })
+      makeContext: { Worker() },
+      serve: { worker, work in
+        switch work {
+        case .serve(let connection): connection.serve(&worker)
+        case .attend(let server): server.attend(&worker)
+        }
+      })
+    loop.lendSockets { [weak self] in
+      // When many workers are busy, in the kernel perhaps, the loop must not wait for one of them.
+      guard let self, workers.awakeCount < Server.workersAwakeMax(cpus: cpus) / 2 else { return false }
+      workers.submit(.attend(self))
+      return true
+    }
   }
 
   /// Fewer workers run than there are CPUs, so that one may look for bytes without keeping others from running.
@@ -118,6 +140,11 @@ package final class Server: Sendable {
   /// - Returns: the address with its real port.
   package func listen(tcp address: SocketAddress) throws(Errno) -> SocketAddress {
     let socket = try Sockets.listenTCP(address)
+    // Accepted TCP sockets inherit these.
+    try Sockets.setReceiveTimeout(socket.number, milliseconds: Limits.leaseQuietMilliseconds)
+    try Sockets.setNoDelay(socket.number)
+    try Sockets.setKeepalive(
+      socket.number, idleSeconds: 60, intervalSeconds: 15, userTimeoutSeconds: Int32(Limits.userTimeoutSeconds))
     let bound = try Sockets.localAddress(socket.number) ?? address
     try add(socket, file: nil)
     return bound
@@ -159,7 +186,28 @@ package final class Server: Sendable {
 
   // MARK: Connections
 
-  /// On the loop.
+  /// A worker waits for sockets in the loop's place. Only asked where owners of sockets are told.
+  var isAttended: Bool { attended.load(ordering: .relaxed) }
+
+  private func attend(_ worker: inout Worker) {
+    attended.store(true, ordering: .relaxed)
+    loop.attendSockets(
+      quietMilliseconds: Limits.leaseQuietMilliseconds,
+      wait: { look in
+        workers.willSleep()
+        defer { workers.didWake() }
+        return look()
+      },
+      told: {
+        for connection in newcomers.withLock({ exchange(&$0, with: []) }) {
+          connection.serve(&worker, untilRequest: true)
+        }
+      })
+    attended.store(false, ordering: .relaxed)
+    loop.takeSocketsBack()
+  }
+
+  /// On the loop, or on the worker that attends.
   private func accept(_ socket: consuming OwnedDescriptor, _ peer: PeerAddress) {
     do throws(Errno) {
       try prepare(socket.number, peer)
@@ -170,14 +218,9 @@ package final class Server: Sendable {
   }
 
   private func prepare(_ socket: Int32, _ peer: PeerAddress) throws(Errno) {
+    guard peer.isUnix else { return }
     try Sockets.setReceiveTimeout(socket, milliseconds: Limits.leaseQuietMilliseconds)
-    if peer.isUnix {
-      try Sockets.setBuffers(socket, bytes: Int32(Limits.socketBufferBytes))
-    } else {
-      try Sockets.setNoDelay(socket)
-      try Sockets.setKeepalive(
-        socket, idleSeconds: 60, intervalSeconds: 15, userTimeoutSeconds: Int32(Limits.userTimeoutSeconds))
-    }
+    try Sockets.setSendBuffer(socket, bytes: Int32(Limits.socketBufferBytes))
   }
 
   private func register(_ socket: consuming OwnedDescriptor, _ peer: PeerAddress) -> Connection? {

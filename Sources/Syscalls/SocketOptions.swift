@@ -21,14 +21,11 @@ extension Sockets {
     _ = try checked(hf_set_int_option(descriptor, tcp, TCP_USER_TIMEOUT, userTimeoutSeconds * 1000))
   }
 
-  /// Asks for socket buffers of `bytes` each. The kernel may give less (net.core.wmem_max, rmem_max); what it says it gave,
-  /// which counts its own overhead (it doubles what was asked). Not for TCP: a fixed size ends its autotuning.
-  @discardableResult
-  package static func setBuffers(_ descriptor: Int32, bytes: Int32) throws(Errno) -> (sendBytes: Int, receiveBytes: Int)
-  {
+  /// Asks for a send buffer of `bytes`. The kernel may give less (net.core.wmem_max), and counts its own overhead (it doubles
+  /// what was asked). Not for TCP: a fixed size ends its autotuning. Of two Unix sockets the sender's counts, never the
+  /// receiver's receive buffer.
+  package static func setSendBuffer(_ descriptor: Int32, bytes: Int32) throws(Errno) {
     _ = try checked(hf_set_int_option(descriptor, SOL_SOCKET, SO_SNDBUF, bytes))
-    _ = try checked(hf_set_int_option(descriptor, SOL_SOCKET, SO_RCVBUF, bytes))
-    return (Int(try option(descriptor, SOL_SOCKET, SO_SNDBUF)), Int(try option(descriptor, SOL_SOCKET, SO_RCVBUF)))
   }
 
   /// How long a blocking `recv` waits before it throws `.resourceTemporarilyUnavailable`; 0 = for ever. The kernel rounds to

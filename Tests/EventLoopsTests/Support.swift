@@ -142,6 +142,8 @@ final class Listening: ChannelOwner {
     return channel
   }
 
+  static func owner(onReadable: @escaping @Sendable () -> Void) -> Listening { Listening(onReadable, {}, {}) }
+
   func channelIsReadable() { onReadable() }
   func channelIsWritable() { onWritable() }
   func channelIsHungUp() { onHangUp() }

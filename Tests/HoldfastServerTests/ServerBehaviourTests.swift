@@ -14,6 +14,46 @@ import Testing
     isLocal ? MemoryBackend(sizeBytes: sizeBytes) : remoteMemory(sizeBytes: sizeBytes)
   }
 
+  // MARK: Newcomers
+
+  /// In quick succession a worker waits for them in the loop's place, and leaves their first request to another; their
+  /// requests are the same as ever, also those that come in one piece with the end of the handshake.
+  @Test(arguments: [true, false]) func clientsThatComeAndGoQuicklyAreServed(isLocal: Bool) throws {
+    let server = try InProcessServer(memory(isLocal: isLocal))
+    let steady = try server.client()
+    let path = server.path
+    onThreads(4) { index in
+      for round in 0..<100 {
+        let client = RawClient(try RawSocket(unix: path, timeoutSeconds: 30))
+        let block = bytes(UInt8(truncatingIfNeeded: index + round), 4096)
+        let offset = UInt64(index * 4096)
+        try client.greet()
+        try client.negotiateStructured()
+        if round % 5 == 4 {
+          // Goes in the middle of the handshake.
+          client.socket.close()
+          continue
+        }
+        if round % 5 == 3 {
+          client.expect(Cmd.write, cookie: 77, offset: offset, length: 4096)
+          try client.socket.send(
+            optionBytes(Option.go, infoOptionData("", []))
+              + requestBytes(Cmd.write, cookie: 77, offset: offset, length: 4096) + block)
+          _ = try client.receiveOptionReplies(to: Option.go)
+          #expect(try client.receiveReply().isSuccess)
+        } else {
+          try client.go("")
+          #expect(try client.write(offset, block).isSuccess)
+        }
+        #expect(try client.read(offset, 4096).data == block)
+        try client.disconnect()
+        #expect(try client.socket.receiveUntilEnd().isEmpty)
+      }
+    }
+    #expect(try steady.read(0, 4096).isSuccess)
+    #expect(eventually(seconds: 10) { server.server.connectionCount == 1 })
+  }
+
   // MARK: What is held stops nothing else
 
   @Test(arguments: [true, false]) func heldSyncDoesNotStopReads(isLocal: Bool) throws {

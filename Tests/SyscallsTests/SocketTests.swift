@@ -123,14 +123,37 @@ import Testing
     #expect(try Sockets.option(socket.number, tcp, TCP_USER_TIMEOUT) == 60_000)
   }
 
-  @Test func buffersAreWhatTheKernelGives() throws {
+  /// What the server sets once, on its listener.
+  @Test(arguments: ["127.0.0.1", "::1"])
+  func acceptedTCPSocketsInheritTheOptionsOfTheirListener(host: String) throws {
+    let listener = try Sockets.listenTCP(try #require(try SocketAddress.resolve(host: host, port: 0).first))
+    try Sockets.setNoDelay(listener.number)
+    try Sockets.setKeepalive(listener.number, idleSeconds: 30, intervalSeconds: 10, userTimeoutSeconds: 60)
+    try Sockets.setReceiveTimeout(listener.number, milliseconds: 20)
+    let client = try Sockets.connect(to: try #require(try Sockets.localAddress(listener.number)))
+    let socket = OwnedDescriptor(owning: try Sockets.accept(listener.number).descriptor)
+    let tcp = Int32(IPPROTO_TCP)
+    #expect(try Sockets.option(socket.number, tcp, TCP_NODELAY) == 1)
+    #expect(try Sockets.option(socket.number, SOL_SOCKET, SO_KEEPALIVE) == 1)
+    #expect(try Sockets.option(socket.number, tcp, TCP_KEEPIDLE) == 30)
+    #expect(try Sockets.option(socket.number, tcp, TCP_KEEPINTVL) == 10)
+    #expect(try Sockets.option(socket.number, tcp, TCP_USER_TIMEOUT) == 60_000)
+    // Would wait for ever.
+    #expect(throws: Errno.resourceTemporarilyUnavailable) { try received(socket.number) }
+    withExtendedLifetime(client.number) {}
+  }
+
+  @Test func theSendBufferIsWhatTheKernelGives() throws {
     let pair = try Sockets.pair()
-    let before = try Sockets.setBuffers(pair.first.number, bytes: 4096)
-    let after = try Sockets.setBuffers(pair.first.number, bytes: 1 << 20)
-    #expect(after.sendBytes > before.sendBytes)
-    #expect(after.receiveBytes > before.receiveBytes)
+    func size() throws -> Int32 { try Sockets.option(pair.first.number, SOL_SOCKET, SO_SNDBUF) }
+    try Sockets.setSendBuffer(pair.first.number, bytes: 4096)
+    let before = try size()
+    try Sockets.setSendBuffer(pair.first.number, bytes: 1 << 20)
+    let after = try size()
+    #expect(after > before)
     // Far beyond any limit: no error, just less.
-    #expect(try Sockets.setBuffers(pair.first.number, bytes: 1 << 29).sendBytes >= after.sendBytes)
+    try Sockets.setSendBuffer(pair.first.number, bytes: 1 << 29)
+    #expect(try size() >= after)
   }
 
   @Test func aDroppedDescriptorIsClosedAndATakenOneIsNot() throws {
