@@ -35,6 +35,8 @@ final class InProcessServer {
     coldReads: ColdReadMode = .ofEnvironment
   ) throws {
     self.image = image
+    // As the daemon does: sendfile raises it when the client is gone.
+    signal(SIGPIPE, SIG_IGN)
     directory = FileManager.default.temporaryDirectory.appending(path: "holdfast-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
     path = directory.appending(path: "s").path
