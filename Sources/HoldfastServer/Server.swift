@@ -35,7 +35,7 @@ package final class Server: Sendable {
   let exports: ExportTable
   let pool = PiecePool()
   let workers: WorkerPool<Work, Worker>
-  /// Connections that the thread that attends to the sockets deals with itself, when it has looked at all events.
+  /// Who attends to the sockets deals with these itself, when it has looked at all events.
   let newcomers = Locked<[Connection]>([])
   private let attended = Atomic<Bool>(false)
   let logger: Logger
@@ -51,13 +51,6 @@ package final class Server: Sendable {
   private let budget: Locked<ByteBudget>
   private let roster = Locked(Roster())
   private let shuttingDown = Atomic<Bool>(false)
-
-  /// What workers do.
-  enum Work: Sendable {
-    case serve(Connection)
-    /// Waits for sockets in the loop's place.
-    case attend(Server)
-  }
 
   /// Lock order: none of these is held while another is taken.
   struct Roster {
@@ -111,12 +104,7 @@ package final class Server: Sendable {
       limits: WorkerLimits(
         awakeMax: Server.workersAwakeMax(cpus: cpus), threadsMax: Server.workersMax, idleSeconds: Lanes.idleSeconds),
       makeContext: { Worker() },
-      serve: { worker, work in
-        switch work {
-        case .serve(let connection): connection.serve(&worker)
-        case .attend(let server): server.attend(&worker)
-        }
-      })
+      serve: { worker, work in work.run(&worker) })
     loop.lendSockets { [weak self] in
       // When many workers are busy, in the kernel perhaps, the loop must not wait for one of them.
       guard let self, workers.awakeCount < Server.workersAwakeMax(cpus: cpus) / 2 else { return false }
@@ -189,7 +177,7 @@ package final class Server: Sendable {
   /// A worker waits for sockets in the loop's place. Only asked where owners of sockets are told.
   var isAttended: Bool { attended.load(ordering: .relaxed) }
 
-  private func attend(_ worker: inout Worker) {
+  func attend(_ worker: inout Worker) {
     attended.store(true, ordering: .relaxed)
     loop.attendSockets(
       quietMilliseconds: Limits.leaseQuietMilliseconds,
