@@ -234,7 +234,8 @@ extension Connection {
         let admitted = transmission.admit(request, payload: input.extracting(payload), &batch, &cold)
         guard admitted else { return .pause }
         start += consumed
-        if isFull { return .pause }
+        // Also in the middle of a batch: replies from the file are queued one by one.
+        if isFull || (sendsFiles && mustPause) { return .pause }
       case .largeWrite(let request):
         noteRequest()
         if untilRequest { return .handOver }
