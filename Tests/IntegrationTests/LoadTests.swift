@@ -82,7 +82,7 @@ extension Integration {
         let beforeResident = daemon.residentBytes
         // The limit is 1,024, and 17 more come later.
         let idle = try open(990)
-        // No thread was made for each, no buffer is kept: 0.7 KiB each were measured.
+        // No thread was made for each, no buffer is kept: 1.2 KiB each were measured.
         let each = (Int(daemon.residentBytes) - Int(beforeResident)) / idle.count
         #expect(each < 4096, "\(each) bytes for each idle connection")
         defer { withExtendedLifetime(first) {} }
