@@ -94,8 +94,7 @@ extension Transmission {
       {
         // Nobody changes the file while it is lent, so what is sent is what it holds now (I4).
         image.finish(token, mutated: false)
-        batch.appendReadHeader(request, encoder: encoder)
-        connection.flush(&batch, tail: Replies.FileTail(file: file, range: request.range))
+        batch.appendRead(request, from: file, encoder: encoder)
         return true
       }
       guard Int(request.length) <= Limits.inlineBytesMax else {

@@ -57,6 +57,9 @@ final class Connection: Sendable {
   /// The lease holder found the socket full and goes on sending when there is room. Only the lease holder looks at it.
   let leaseHolderAwaitsRoom = Atomic<Bool>(false)
 
+  /// The lease holder has become the sender by answering a request that it ran, and has not sent yet.
+  let leaseHolderOwesDrain = Atomic<Bool>(false)
+
   /// READs may be sent from the file: a Unix socket (on TCP a copy is quicker), made non-blocking, and an image that can be
   /// lent. Set when the handshake is over.
   private let filesMaySend = Atomic<Bool>(false)
@@ -248,7 +251,11 @@ final class Connection: Sendable {
       return replies.append(outgoing.take())
     }
     release(refund)
-    if mustSend { drain(as: sender) }
+    switch sender {
+    // Not here: the request is still counted as one that makes short calls on the image.
+    case .leaseHolder: if mustSend { leaseHolderOwesDrain.store(true, ordering: .relaxed) }
+    case .other: if mustSend { drain(as: sender) }
+    }
     wake()
     closeIfDone()
   }

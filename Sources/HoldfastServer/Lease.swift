@@ -232,6 +232,7 @@ extension Connection {
         guard let transmission else { preconditionFailure("requests follow the handshake") }
         cold.isLone = start == 0 && consumed == input.byteCount && batch.count == 0 && cold.inFlightCount == 0
         let admitted = transmission.admit(request, payload: input.extracting(payload), &batch, &cold)
+        drainOwed()
         guard admitted else { return .pause }
         start += consumed
         // Also in the middle of a batch: replies from the file are queued one by one.
@@ -246,6 +247,7 @@ extension Connection {
         guard let transmission else { preconditionFailure("requests follow the handshake") }
         transmission.admit(request, largePayload: receiver.takePayload(), &batch)
         server.payloadEnded(of: self)
+        drainOwed()
         if isFull { return .pause }
       case .refused(let refusal):
         start += consumed
@@ -262,8 +264,15 @@ extension Connection {
         return .finish
       }
       // A batch of requests that are answered later, or a client that does not read, must not go on for ever.
-      if batch.isLarge && !flush(&batch) { return .pause }
+      if (batch.isLarge || batch.tail != nil) && !flush(&batch) { return .pause }
     }
+  }
+
+  /// Sends what a request that ran here has left to send.
+  private func drainOwed() {
+    guard leaseHolderOwesDrain.load(ordering: .relaxed) else { return }
+    leaseHolderOwesDrain.store(false, ordering: .relaxed)
+    drain(as: .leaseHolder)
   }
 
   /// Moves bytes that are here already into the payload.
@@ -296,8 +305,9 @@ extension Connection {
   /// Sends the batch.
   /// - Returns: false when the client owes us reading.
   @discardableResult
-  func flush(_ batch: inout ReplyBatch, tail: Replies.FileTail? = nil) -> Bool {
+  func flush(_ batch: inout ReplyBatch) -> Bool {
     guard batch.count > 0 else { return !mustPause }
+    let tail = batch.tail.take()
     let owesLittle = send(batch: batch.bytes, tail: tail)
     batch.removeAll()
     return owesLittle

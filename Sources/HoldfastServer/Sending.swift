@@ -39,6 +39,7 @@ extension Connection {
       } catch .interrupted {
         continue
       } catch .resourceTemporarilyUnavailable {
+        if roomComes(for: sender) { continue }
         enqueue(rest, tail, atFront: true, as: sender)
         return block(sender)
       } catch {
@@ -46,7 +47,7 @@ extension Connection {
         return drain(as: sender)
       }
     }
-    if let tail, let unsent = sendFile(tail) {
+    if let tail, let unsent = sendFile(tail, as: sender) {
       enqueue(RawSpan(), unsent, atFront: true, as: sender)
       return block(sender)
     }
@@ -74,6 +75,7 @@ extension Connection {
       } catch .interrupted {
         continue
       } catch .resourceTemporarilyUnavailable {
+        if roomComes(for: sender) { continue }
         putBack(outgoing)
         block(sender)
         return false
@@ -83,7 +85,7 @@ extension Connection {
         return true
       }
     }
-    if let tail = outgoing.fileTail, let unsent = sendFile(tail) {
+    if let tail = outgoing.fileTail, let unsent = sendFile(tail, as: sender) {
       outgoing.fileTail = unsent
       putBack(outgoing)
       block(sender)
@@ -101,7 +103,7 @@ extension Connection {
 
   /// As the sender: sends from the file. Its header has gone, so whatever goes wrong now can only be told by closing.
   /// - Returns: what is left when the socket is full.
-  private func sendFile(_ tail: Replies.FileTail) -> Replies.FileTail? {
+  private func sendFile(_ tail: Replies.FileTail, as sender: Sender) -> Replies.FileTail? {
     var range = tail.range
     while !range.isEmpty && isAlive {
       do throws(Errno) {
@@ -116,6 +118,7 @@ extension Connection {
       } catch .interrupted {
         continue
       } catch .resourceTemporarilyUnavailable {
+        if roomComes(for: sender) { continue }
         return Replies.FileTail(file: tail.file, range: range)
       } catch {
         die("the data of a reply cannot be sent: \(error)")
@@ -139,6 +142,17 @@ extension Connection {
   }
 
   // MARK: A full socket
+
+  /// The lease holder waits for room on the spot before it gives up: what it is sending stays where it is, in the processor's
+  /// cache, and nothing is queued. A client that takes nothing for `leaseQuietMilliseconds` is not waited for.
+  private func roomComes(for sender: Sender) -> Bool {
+    guard sender == .leaseHolder, !server.workers.itemsAreWaiting else { return false }
+    do throws(Errno) {
+      return try !awaitReady(.send, waits: true).isEmpty && isAlive
+    } catch {
+      return error == .interrupted
+    }
+  }
 
   /// As the sender: the socket is full.
   private func block(_ sender: Sender) {

@@ -40,6 +40,9 @@ struct ReplyBatch: ~Copyable {
   /// Replies to options.
   var negotiation: [UInt8] = []
 
+  /// What follows the last reply: the batch has to be sent before anything is added.
+  var tail: Replies.FileTail?
+
   var isEmpty: Bool { count == 0 && negotiation.isEmpty }
 
   /// Room for a reply of `bytes`.
@@ -61,8 +64,9 @@ struct ReplyBatch: ~Copyable {
     return buffer.mutableBytes(in: start..<start + bytes)
   }
 
-  /// The header of a READ whose data follows the batch.
-  mutating func appendReadHeader(_ request: Request, encoder: ReplyEncoder) {
+  /// The header of a READ whose data follows the batch, from the file.
+  mutating func appendRead(_ request: Request, from file: any LentFile, encoder: ReplyEncoder) {
+    tail = Replies.FileTail(file: file, range: request.range)
     let start = count
     var all = buffer.mutableBytes
     let header = encoder.encodeReadHeader(
