@@ -81,7 +81,10 @@ struct Job: ~Copyable, Sendable {
     }
     unlock()
     dropPayload()
-    if request.flags.contains(.fua) { image.syncThenReply(self) } else { succeed() }
+    guard request.flags.contains(.fua) else { return succeed() }
+    // The sync thread will answer it.
+    sender = .other
+    image.syncThenReply(self)
   }
 
   /// A client that does not read its replies must not keep us from using the memory of its payloads.
