@@ -246,13 +246,6 @@ int hf_thread_set_cpus(uint64_t cpus) {
   return sched_setaffinity(0, sizeof set, &set) < 0 ? -errno : 0;
 }
 
-int hf_usable_cpus(void) {
-  cpu_set_t set;
-  // Refused on machines with more CPUs than the set has room for.
-  if (sched_getaffinity(0, sizeof set, &set) < 0) return -errno;
-  return CPU_COUNT(&set);
-}
-
 int hf_thread_cpus(uint64_t *cpus) {
   cpu_set_t set;
   if (sched_getaffinity(0, sizeof set, &set) < 0) return -errno;

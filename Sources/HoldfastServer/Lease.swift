@@ -90,8 +90,8 @@ extension Connection {
       } else if mayWait && !othersWait && !waitedForDisk && worker.cold.inFlightCount == 0,
         spin.spins(afterTurnOf: turnBytes, hasIdleCPU: server.hasIdleCPU)
       {
-        let received = receiveSpinning(&receiver, &worker)
-        spin.found(received != .nothing)
+        let (received, paid) = receiveSpinning(&receiver, &worker)
+        spin.found(paid)
         if received == .bytes { continue }
       }
       if worker.cold.inFlightCount > 0 {
@@ -156,13 +156,20 @@ extension Connection {
   }
 
   /// Looks for bytes again and again, for as long as a sleep and a wake-up would cost.
-  private func receiveSpinning(_ receiver: inout Receiver, _ worker: inout Worker) -> Received {
-    let end = MonotonicClock.nanoseconds + SpinPolicy.nanosecondsMax
+  /// - Returns: also whether that was worth it. Not when another thread needed this CPU meanwhile: the client, perhaps, which
+  ///   would have answered sooner had the worker slept.
+  private func receiveSpinning(_ receiver: inout Receiver, _ worker: inout Worker) -> (Received, paid: Bool) {
+    var last = MonotonicClock.nanoseconds
+    let end = last + SpinPolicy.nanosecondsMax
+    var wasInterrupted = false
     var received = Received.nothing
     repeat {
       received = receive(&receiver, &worker, waits: false)
-    } while received == .nothing && MonotonicClock.nanoseconds < end
-    return received
+      let now = MonotonicClock.nanoseconds
+      wasInterrupted = wasInterrupted || SpinPolicy.wasInterrupted(after: now - last, receiving: worker.filledBytes)
+      last = now
+    } while received == .nothing && last < end
+    return (received, received != .nothing && !wasInterrupted)
   }
 
   private func receive(into room: inout MutableRawSpan, waits: Bool) -> (Received, count: Int) {

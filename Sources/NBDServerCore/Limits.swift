@@ -71,8 +71,9 @@ package struct Limits: Sendable, Equatable {
   /// A worker's receive buffer and its reply buffer. 1 MiB gave 1.2 to 1.8 times 256 KiB for large TCP reads.
   package static let workerBufferBytes = 1024 * 1024
 
-  /// Replies of a batch are sent when they reach this, or at the end of the batch.
-  package static let replyFlushBytes = 256 * 1024
+  /// Replies of a batch are sent when they reach this, or at the end of the batch: the client works on the first ones while
+  /// the others are made. A quarter more 4k reads at depth 32 than with 256 KiB; 32 KiB costs too many sends at depth 64.
+  package static let replyFlushBytes = 64 * 1024
 
   /// TRIM and WRITE_ZEROES longer than this leave the worker: `fallocate` takes the inode's lock for milliseconds.
   package static let inlineEffectBytesMax = 64 * 1024

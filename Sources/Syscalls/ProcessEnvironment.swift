@@ -34,11 +34,9 @@ package func fillStandardDescriptors() throws(Errno) {
   }
 }
 
-/// CPUs that this process may use: those online, less what its affinity takes away (`sched_getaffinity(2)`).
-package func usableCPUCount() -> Int {
-  let count = Int(hf_usable_cpus())
-  return count > 0 ? count : max(1, sysconf(CInt(_SC_NPROCESSORS_ONLN)))
-}
+/// CPUs that are online. Not those of the process's affinity: a server on one CPU may spin while its client runs on another, and
+/// finds out soon when it does not (`SpinPolicy`).
+package func onlineCPUCount() -> Int { max(1, sysconf(CInt(_SC_NPROCESSORS_ONLN))) }
 
 /// What the page cache handles as a whole, bytes; a power of two.
 package func pageBytes() -> UInt32 { UInt32(max(4096, sysconf(CInt(_SC_PAGESIZE)))) }

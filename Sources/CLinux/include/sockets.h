@@ -60,8 +60,6 @@ int hf_thread_set_name(const char *name);
 // The processors, as bits, on which the calling thread and what it starts from now on may run. cpu_set_t is all macros.
 int hf_thread_set_cpus(uint64_t cpus);
 int hf_thread_cpus(uint64_t *cpus);
-// How many the process may use.
-int hf_usable_cpus(void);
 // From now on signal `number` is counted in the eventfd that is returned, whichever thread gets it. Once per number. A signal
 // handler may call next to nothing; Swift cannot promise that.
 int hf_signal_descriptor(int number);

@@ -14,7 +14,7 @@ import SystemPackage
 func serve(_ plan: ServePlan, logger: Logger) throws(CommandFailure) -> Never {
   prepareProcess(plan, logger)
 
-  let cpus = usableCPUCount()
+  let cpus = onlineCPUCount()
   let lanes = Lanes(workersAwakeMax: Server.workersAwakeMax(cpus: cpus))
   let opened = try openExports(plan, lanes: lanes, logger: logger)
   var limits = Limits()
