@@ -5,6 +5,7 @@
 import BlockBackend
 import NBDProtocol
 import NBDServerCore
+import Syscalls
 import SystemPackage
 
 extension Transmission {
@@ -20,13 +21,13 @@ extension Transmission {
       return true
     }
     switch request.command {
-    case .flush: return admitFlush(request, &batch)
+    case .flush: return admitFlush(request, &batch, &cold)
     case .read, .write, .trim, .cache, .writeZeroes, .blockStatus: break
     case .disconnect: preconditionFailure("DISC is not admitted")
     }
     guard request.length > 0 else {
       // Nothing to do, but FUA still has to fail after a failed sync (I7).
-      if request.flags.contains(.fua) && request.command.rule.changesData { return admitFlush(request, &batch) }
+      if request.flags.contains(.fua) && request.command.rule.changesData { return admitFlush(request, &batch, &cold) }
       batch.appendSuccess(request.cookie, encoder: encoder)
       return true
     }
@@ -40,7 +41,7 @@ extension Transmission {
     case .granted(let token):
       switch request.command {
       case .read: return read(request, token, &batch, &cold)
-      case .write, .trim, .writeZeroes: return mutate(request, payload, token, &batch)
+      case .write, .trim, .writeZeroes: return mutate(request, payload, token, &batch, &cold)
       case .flush, .cache, .blockStatus, .disconnect: preconditionFailure("these do not run on a worker")
       }
     }
@@ -56,7 +57,10 @@ extension Transmission {
     }
     let job = Job(
       transmission: self, request: request, id: connection.begin(), payload: largePayload, chargedBytes: charged)
-    let runsHere = Int(request.length) <= Limits.inlineLargeWriteBytesMax && image.beginInline()
+    // While a CPU is idle and more requests are here, receiving them is work enough.
+    let overlaps = connection.server.hasIdleCPU && Sockets.hasBytes(connection.descriptor)
+    let runsHere =
+      !overlaps && Int(request.length) <= Limits.inlineLargeWriteBytesMax && image.beginInline()
     defer { if runsHere { image.endInline() } }
     submit(job, runsHere: runsHere)
   }
@@ -72,7 +76,7 @@ extension Transmission {
     switch request.command {
     // A long READ too, if it turns out to be cached.
     case .read: true
-    case .write: Int(request.length) <= Limits.inlineBytesMax
+    case .write: Int(request.length) <= Limits.inlineWriteBytesMax
     case .trim, .writeZeroes: Int(request.length) <= Limits.inlineEffectBytesMax
     case .cache, .blockStatus, .flush, .disconnect: false
     }
@@ -118,7 +122,9 @@ extension Transmission {
     return true
   }
 
-  private func mutate(_ request: Request, _ payload: RawSpan, _ token: LockToken, _ batch: inout ReplyBatch) -> Bool {
+  private func mutate(
+    _ request: Request, _ payload: RawSpan, _ token: LockToken, _ batch: inout ReplyBatch, _ cold: inout ColdReads
+  ) -> Bool {
     do throws(BackendError) {
       switch request.command {
       case .write: try image.backend.write(payload, at: request.offset)
@@ -133,15 +139,17 @@ extension Transmission {
     }
     image.finish(token, mutated: true)
     if request.flags.contains(.fua) {
-      sync(request)
-    } else {
-      batch.appendSuccess(request.cookie, encoder: encoder)
+      sync(request, &cold)
+      return true
     }
+    batch.appendSuccess(request.cookie, encoder: encoder)
+    // fallocate may take as long as many sends: the client goes on meanwhile.
+    if request.command != .write { connection.flush(&batch) }
     return true
   }
 
-  private func admitFlush(_ request: Request, _ batch: inout ReplyBatch) -> Bool {
-    if image.isDurable { batch.appendSuccess(request.cookie, encoder: encoder) } else { sync(request) }
+  private func admitFlush(_ request: Request, _ batch: inout ReplyBatch, _ cold: inout ColdReads) -> Bool {
+    if image.isDurable { batch.appendSuccess(request.cookie, encoder: encoder) } else { sync(request, &cold) }
     return true
   }
 
@@ -153,12 +161,14 @@ extension Transmission {
   // MARK: Off the worker
 
   /// Waits for a sync without holding a lock.
-  private func sync(_ request: Request) {
+  private func sync(_ request: Request, _ cold: inout ColdReads) {
     connection.server.chargeExisting(Limits.overheadBytes, to: connection)
+    if cold.isLone { cold.willWaitForDisk() }
     image.syncThenReply(
       Job(
         transmission: self, request: request, id: connection.begin(), payload: nil,
-        chargedBytes: Limits.overheadBytes))
+        chargedBytes: Limits.overheadBytes),
+      onWorkerOf: cold.isLone ? connection.server.workers : nil)
   }
 
   /// The request leaves the worker with what it needs: memory for its payload or reply, and its lock or place in the queue. Or

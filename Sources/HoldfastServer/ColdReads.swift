@@ -66,7 +66,10 @@ struct ColdReads: ~Copyable {
     waitedForDisk = true
   }
 
-  /// Whether the worker has waited for a lone read since this was asked last.
+  /// The worker is going to wait for a sync.
+  mutating func willWaitForDisk() { waitedForDisk = true }
+
+  /// Whether the worker has waited for a lone read or a sync since this was asked last.
   mutating func takeWaitedForDisk() -> Bool { exchange(&waitedForDisk, with: false) }
 
   /// Makes the ring.

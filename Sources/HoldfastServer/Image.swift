@@ -164,7 +164,9 @@ package final class Image: Sendable {
   package var latchedError: Errno? { state.withLock { $0.core.flush.latched } }
 
   /// Answers `job` when a sync has covered everything that was changed up to now.
-  func syncThenReply(_ job: consuming Job) {
+  /// - Parameter workers: of the calling worker, when it has nothing else to do: it makes the sync itself if nobody is at it,
+  ///   which saves two thread switches, while another worker may run in its place.
+  func syncThenReply(_ job: consuming Job, onWorkerOf workers: WorkerPool<Work, Worker>? = nil) {
     guard guards.stands(.replyAfterSync) else { return job.succeed() }
     let handoff = Parked(job)
     let verdict = state.withLock { state in
@@ -177,31 +179,37 @@ package final class Image: Sendable {
     switch verdict {
     case .durable: handoff.take().succeed()
     case .failed(let errno): handoff.take().fail(BackendError(errno), doing: .sync)
-    case .waiting(let lead): if lead { syncs.submit { self.sync() } }
+    case .waiting(lead: false): break
+    case .waiting(lead: true):
+      guard let workers, beginWaiting() else { return syncs.submit { while self.syncOnce() {} } }
+      workers.willSleep()
+      let again = syncOnce()
+      workers.didWake()
+      endWaiting()
+      if again { syncs.submit { while self.syncOnce() {} } }
     }
   }
 
-  /// The leader: syncs until nobody waits. On the sync thread of the image.
-  private func sync() {
-    var again = true
-    while again {
-      let covered = state.withLock { $0.core.flush.begin() }
-      let error = syncError()
-      var answered: [Parked] = []
-      again = state.withLock { state in
-        let end = state.core.flush.end(covered: covered, error: error)
-        answered = end.answered.map { id in
-          guard let job = state.syncWaiters.removeValue(forKey: id) else {
-            preconditionFailure("who waits for a sync is known")
-          }
-          return job
+  /// The leader: one sync for all who wait. On the sync thread of the image, or on a worker.
+  /// - Returns: whether others have come meanwhile. Somebody has to go on leading then.
+  private func syncOnce() -> Bool {
+    let covered = state.withLock { $0.core.flush.begin() }
+    let error = syncError()
+    var answered: [Parked] = []
+    let again = state.withLock { state in
+      let end = state.core.flush.end(covered: covered, error: error)
+      answered = end.answered.map { id in
+        guard let job = state.syncWaiters.removeValue(forKey: id) else {
+          preconditionFailure("who waits for a sync is known")
         }
-        return end.again
+        return job
       }
-      for job in answered {
-        if let error { job.take().fail(BackendError(error), doing: .sync) } else { job.take().succeed() }
-      }
+      return end.again
     }
+    for job in answered {
+      if let error { job.take().fail(BackendError(error), doing: .sync) } else { job.take().succeed() }
+    }
+    return again
   }
 
   private func syncError() -> Errno? {

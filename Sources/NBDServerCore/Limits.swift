@@ -68,6 +68,10 @@ package struct Limits: Sendable, Equatable {
   /// are written: a whole number of WRITEs of 4, 64, 128 and 256 KiB with their headers, but for a rest that is short.
   package static let receiveBytesMax = 256 * 1024 + 64 * 28
 
+  /// WRITEs longer than this are received into memory of their own, so that they can be written while the worker receives
+  /// the next one.
+  package static let inlineWriteBytesMax = 128 * 1024
+
   /// A worker's receive buffer and its reply buffer. 1 MiB gave 1.2 to 1.8 times 256 KiB for large TCP reads.
   package static let workerBufferBytes = 1024 * 1024
 
