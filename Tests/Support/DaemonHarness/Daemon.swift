@@ -99,7 +99,10 @@ package final class Daemon {
 
   package var residentBytes: UInt64 { statusField("VmRSS:").map { $0 * 1024 } ?? 0 }
   package var threadCount: Int { entries("task") }
-  package var descriptorCount: Int { entries("fd") }
+  /// Without the rings of its workers, which live as long as these do.
+  package var descriptorCount: Int {
+    descriptors.split(separator: "\n").count { $0.contains(" -> ") && !$0.hasSuffix("[io_uring]") }
+  }
 
   /// What its descriptors are, for messages.
   package var descriptors: String { (try? run("/bin/ls", ["-l", "/proc/\(pid)/fd"], seconds: 5).output) ?? "" }
