@@ -76,7 +76,7 @@ extension Transmission {
     switch request.command {
     // A long READ too, if it turns out to be cached.
     case .read: true
-    case .write: Int(request.length) <= Limits.inlineWriteBytesMax
+    case .write: Int(request.length) <= Limits.inlineBytesMax
     case .trim, .writeZeroes: Int(request.length) <= Limits.inlineEffectBytesMax
     case .cache, .blockStatus, .flush, .disconnect: false
     }
@@ -144,7 +144,7 @@ extension Transmission {
     }
     batch.appendSuccess(request.cookie, encoder: encoder)
     // fallocate may take as long as many sends: the client goes on meanwhile.
-    if request.command != .write { connection.flush(&batch) }
+    if request.command != .write && batch.isOverdue(at: MonotonicClock.nanoseconds) { connection.flush(&batch) }
     return true
   }
 

@@ -55,7 +55,22 @@ struct ReplyBatch: ~Copyable {
     @_lifetime(borrow self) get { buffer.bytes.extracting(first: count) }
   }
 
-  mutating func removeAll() { count = 0 }
+  mutating func removeAll() {
+    count = 0
+    slowSince = nil
+  }
+
+  /// When the first slow request in it was done, nanoseconds of the monotonic clock.
+  private var slowSince: Int64?
+
+  /// For a slow request, whose reply is in the batch: replies have waited for longer than sending them takes by far.
+  mutating func isOverdue(at now: Int64) -> Bool {
+    guard let since = slowSince else {
+      slowSince = now
+      return false
+    }
+    return now - since > Limits.replyDelayNanosecondsMax
+  }
 
   /// The room behind `offset` free bytes, `bytes` long: data of a READ goes straight behind its header.
   @_lifetime(&self)

@@ -68,16 +68,15 @@ package struct Limits: Sendable, Equatable {
   /// are written: a whole number of WRITEs of 4, 64, 128 and 256 KiB with their headers, but for a rest that is short.
   package static let receiveBytesMax = 256 * 1024 + 64 * 28
 
-  /// WRITEs longer than this are received into memory of their own, so that they can be written while the worker receives
-  /// the next one.
-  package static let inlineWriteBytesMax = 128 * 1024
-
   /// A worker's receive buffer and its reply buffer. 1 MiB gave 1.2 to 1.8 times 256 KiB for large TCP reads.
   package static let workerBufferBytes = 1024 * 1024
 
   /// Replies of a batch are sent when they reach this, or at the end of the batch: the client works on the first ones while
   /// the others are made. A quarter more 4k reads at depth 32 than with 256 KiB; 32 KiB costs too many sends at depth 64.
   package static let replyFlushBytes = 64 * 1024
+
+  /// Replies to TRIM and WRITE_ZEROES wait no longer than this for others of their batch.
+  package static let replyDelayNanosecondsMax: Int64 = 200_000
 
   /// TRIM and WRITE_ZEROES longer than this leave the worker: `fallocate` takes the inode's lock for milliseconds.
   package static let inlineEffectBytesMax = 64 * 1024

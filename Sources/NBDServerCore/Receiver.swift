@@ -112,7 +112,7 @@ package struct Receiver: ~Copyable, Sendable {
         return (RequestHeader.byteCount, .disconnect)
       case .write:
         let length = Int(request.length)
-        guard length <= Limits.inlineWriteBytesMax else { return (RequestHeader.byteCount, .largeWrite(request)) }
+        guard length <= Limits.inlineBytesMax else { return (RequestHeader.byteCount, .largeWrite(request)) }
         let end = RequestHeader.byteCount + length
         guard input.byteCount >= end else { return (0, .needsBytes) }
         return (end, .request(request, payload: RequestHeader.byteCount..<end))

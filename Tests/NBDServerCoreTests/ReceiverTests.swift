@@ -34,12 +34,12 @@ private let pool = PiecePool()
     }
   }
 
-  @Test(arguments: [128 << 10, 128 << 10 + 1, 128 << 10 - 1, 512 << 10, 1 << 20 + 1, 32 << 20])
+  @Test(arguments: [256 << 10, 256 << 10 + 1, 256 << 10 - 1, 512 << 10, 1 << 20 + 1, 32 << 20])
   func writeArrivesAtEveryLength(length: Int) throws {
     let payload = countedBytes(length)
     var reading = try Reading.inTransmission()
     let header = request(.write, 4096, UInt32(length))
-    let isLarge = length > Limits.inlineWriteBytesMax
+    let isLarge = length > Limits.inlineBytesMax
     var start = 0
     try reading.receive(header)
     while start < length {

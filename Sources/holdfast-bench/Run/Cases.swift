@@ -2,7 +2,7 @@
 
 /// What a measurement runs on.
 enum ImageKind: String, CaseIterable {
-  /// 1 GiB, all allocated, in the page cache.
+  /// 256 MiB, all allocated, in the page cache, written block by block.
   case main
   /// 512 MiB of the same, made anew for each measurement: what trims leave must not help the next server.
   case scratch
@@ -24,7 +24,7 @@ enum ImageKind: String, CaseIterable {
 
   var sizeBytes: UInt64 {
     switch self {
-    case .main: 1 << 30
+    case .main: 256 << 20
     case .scratch: 512 << 20
     case .small: 64 << 20
     case .cold: 2 << 30
