@@ -5,6 +5,7 @@ import EventLoops
 import Locking
 import NBDServerCore
 import Synchronization
+import Syscalls
 import SystemPackage
 
 /// A request between two threads, and where it runs.
@@ -49,6 +50,9 @@ package final class Image: Sendable {
   private let waitingMax: Int
 
   private let ringReads = Atomic<Int>(0)
+
+  /// The last sync took so little time that a client can wait for the next one before it reads on.
+  private let syncsAreQuick = Atomic<Bool>(false)
 
   /// Where cold reads may be left to the kernel.
   let readDescriptor: Int32?
@@ -164,8 +168,8 @@ package final class Image: Sendable {
   package var latchedError: Errno? { state.withLock { $0.core.flush.latched } }
 
   /// Answers `job` when a sync has covered everything that was changed up to now.
-  /// - Parameter workers: of the calling worker, when it has nothing else to do: it makes the sync itself if nobody is at it,
-  ///   which saves two thread switches, while another worker may run in its place.
+  /// - Parameter workers: of the calling worker, when it has nothing else to do: it makes the sync itself if nobody is at it
+  ///   and the last one was quick, while another worker may run in its place.
   func syncThenReply(_ job: consuming Job, onWorkerOf workers: WorkerPool<Work, Worker>? = nil) {
     guard guards.stands(.replyAfterSync) else { return job.succeed() }
     let handoff = Parked(job)
@@ -181,7 +185,9 @@ package final class Image: Sendable {
     case .failed(let errno): handoff.take().fail(BackendError(errno), doing: .sync)
     case .waiting(lead: false): break
     case .waiting(lead: true):
-      guard let workers, beginWaiting() else { return syncs.submit { while self.syncOnce() {} } }
+      guard let workers, syncsAreQuick.load(ordering: .relaxed), beginWaiting() else {
+        return syncs.submit { while self.syncOnce() {} }
+      }
       workers.willSleep()
       let again = syncOnce()
       workers.didWake()
@@ -191,10 +197,12 @@ package final class Image: Sendable {
   }
 
   /// The leader: one sync for all who wait. On the sync thread of the image, or on a worker.
-  /// - Returns: whether others have come meanwhile. Somebody has to go on leading then.
+  /// - Returns: whether others have come meanwhile.
   private func syncOnce() -> Bool {
     let covered = state.withLock { $0.core.flush.begin() }
+    let start = MonotonicClock.nanoseconds
     let error = syncError()
+    syncsAreQuick.store(MonotonicClock.nanoseconds - start < Limits.quickSyncNanosecondsMax, ordering: .relaxed)
     var answered: [Parked] = []
     let again = state.withLock { state in
       let end = state.core.flush.end(covered: covered, error: error)

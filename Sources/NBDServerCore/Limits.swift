@@ -78,6 +78,9 @@ package struct Limits: Sendable, Equatable {
   /// Replies to TRIM and WRITE_ZEROES wait no longer than this for others of their batch.
   package static let replyDelayNanosecondsMax: Int64 = 200_000
 
+  /// A sync that is quicker than this may be made by the worker of a connection, whose other requests wait meanwhile.
+  package static let quickSyncNanosecondsMax: Int64 = 1_000_000
+
   /// TRIM and WRITE_ZEROES longer than this leave the worker: `fallocate` takes the inode's lock for milliseconds.
   package static let inlineEffectBytesMax = 64 * 1024
 

@@ -56,6 +56,29 @@ import Testing
 
   // MARK: What is held stops nothing else
 
+  @Test func readsPassAFUAWriteAfterASlowSync() throws {
+    let gate = GateBackend(memory(isLocal: true))
+    let server = try InProcessServer(gate)
+    defer { gate.open() }
+    let client = try server.client()
+    let block = bytes(1, 4096)
+    // Quick ones, which the worker may make itself.
+    for _ in 0..<3 { #expect(try client.write(0, block, flags: CmdFlag.fua).isSuccess) }
+    // One that becomes slow: nothing else of this client has come yet.
+    gate.close(.sync)
+    let slow = try client.submit(Cmd.write, flags: CmdFlag.fua, offset: 0, length: 4096, payload: block)
+    #expect(gate.waitUntilHeld(.sync))
+    usleep(5000)
+    gate.open()
+    #expect(try client.receiveReply().cookie == slow)
+    gate.close(.sync)
+    let held = try client.submit(Cmd.write, flags: CmdFlag.fua, offset: 0, length: 4096, payload: block)
+    #expect(gate.waitUntilHeld(.sync))
+    #expect(try client.read(0, 4096).data == block)
+    gate.open()
+    #expect(try client.receiveReply().cookie == held)
+  }
+
   @Test(arguments: [true, false]) func heldSyncDoesNotStopReads(isLocal: Bool) throws {
     let gate = GateBackend(memory(isLocal: isLocal))
     let server = try InProcessServer(gate)
