@@ -93,20 +93,22 @@ extension Transmission {
       {
         return leave(request, payload: RawSpan(), token: token)
       }
-      if Int(request.length) >= Limits.sendfileBytesMin, connection.sendsFiles,
-        image.backend.isCached(request.range), let file = image.backend.lendFile()
-      {
+      let length = Int(request.length)
+      // Asked once, and only for what depends on it.
+      let isCached =
+        (length > Limits.inlineBytesMax || length >= Limits.sendfileBytesMin && connection.sendsFiles)
+        && image.backend.isCached(request.range)
+      if isCached, length >= Limits.sendfileBytesMin, connection.sendsFiles, let file = image.backend.lendFile() {
         // Nobody changes the file while it is lent, so what is sent is what it holds now (I4).
         image.finish(token, mutated: false)
         batch.appendRead(request, from: file, encoder: encoder)
         return true
       }
-      guard Int(request.length) <= Limits.inlineBytesMax else {
-        let isCached = image.backend.isCached(request.range)
+      guard length <= Limits.inlineBytesMax else {
         return leave(request, payload: RawSpan(), token: token, runsHere: isCached)
       }
-      var room = batch.room(at: encoder.readHeaderBytes, bytes: Int(request.length))
-      var isThere = try image.backend.readCached(into: &room, at: request.offset) == Int(request.length)
+      var room = batch.room(at: encoder.readHeaderBytes, bytes: length)
+      var isThere = try image.backend.readCached(into: &room, at: request.offset) == length
       if !isThere { isThere = try waitForRead(request, into: &room, &cold) }
       guard isThere else {
         if beginRead(request, token, &cold) { return true }
@@ -196,16 +198,7 @@ extension Transmission {
       submit(job)
       return true
     }
-    connection.setToken(token, of: job.id)
-    job.token = token
-    if isWaiting {
-      image.park(Parked(job), behind: token)
-    } else if runsHere {
-      job.sender = .leaseHolder
-      job.run()
-    } else {
-      image.schedule(Parked(job))
-    }
+    place(job, token, isWaiting: isWaiting, runsHere: runsHere)
     return true
   }
 
@@ -222,18 +215,24 @@ extension Transmission {
 
   /// Queues for the lock, and runs on the slow lane, or here if it need not wait.
   private func submit(_ job: consuming Job, runsHere: Bool = false) {
-    let (id, request) = (job.id, job.request)
+    let request = job.request
     switch image.admit(request.range, request.lockMode) {
-    case .granted(let token):
-      connection.setToken(token, of: id)
-      job.token = token
-      guard runsHere else { return image.schedule(Parked(job)) }
+    case .granted(let token): place(job, token, isWaiting: false, runsHere: runsHere)
+    case .waiting(let token): place(job, token, isWaiting: true, runsHere: false)
+    }
+  }
+
+  /// The job goes where its lock, or its place in the queue for one, lets it.
+  private func place(_ job: consuming Job, _ token: LockToken, isWaiting: Bool, runsHere: Bool) {
+    connection.setToken(token, of: job.id)
+    job.token = token
+    if isWaiting {
+      image.park(Parked(job), behind: token)
+    } else if runsHere {
       job.sender = .leaseHolder
       job.run()
-    case .waiting(let token):
-      connection.setToken(token, of: id)
-      job.token = token
-      image.park(Parked(job), behind: token)
+    } else {
+      image.schedule(Parked(job))
     }
   }
 }

@@ -146,7 +146,8 @@ extension Connection {
   /// The lease holder waits for room on the spot before it gives up: what it is sending stays where it is, in the processor's
   /// cache, and nothing is queued. A client that takes nothing for `leaseQuietMilliseconds` is not waited for.
   private func roomComes(for sender: Sender) -> Bool {
-    guard sender == .leaseHolder, !server.workers.itemsAreWaiting else { return false }
+    // Whoever deals with newcomers tells all others that their sockets are ready: it must not wait for one client.
+    guard sender == .leaseHolder, !isNewcomer, !server.workers.itemsAreWaiting else { return false }
     do throws(Errno) {
       return try !awaitReady(.send, waits: true).isEmpty && isAlive
     } catch {

@@ -1,6 +1,6 @@
 // A value and the lock that guards it. Not `Synchronization.Mutex`: on Linux that is a priority-inheriting futex, which the
 // kernel hands over to the longest waiter at each unlock. With a lock held for a hundred nanoseconds, several times in each
-// request, every holder then sleeps and is woken in turn (a lock convoy): 16 busy connections fell to a fifth of their speed.
+// request, every holder then sleeps and is woken in turn (a lock convoy): 16 busy connections were slower than one.
 // An adaptive mutex of glibc spins for as long as such a lock is held, and whoever runs may take it again.
 
 import Glibc

@@ -41,4 +41,12 @@ import Testing
     #expect(policy.spins(afterTurnOf: SpinPolicy.turnBytesMax + 1, hasIdleCPU: true) == false)
     #expect(policy.spins(afterTurnOf: 0, hasIdleCPU: false) == false)
   }
+
+  @Test func aLookThatTookAsLongAsAClientTurnWasInterrupted() {
+    #expect(!SpinPolicy.wasInterrupted(after: 800, receiving: 0))
+    #expect(SpinPolicy.wasInterrupted(after: 5_000, receiving: 28))
+    // Copying 64 KiB takes longer, and is no interruption.
+    #expect(!SpinPolicy.wasInterrupted(after: 12_000, receiving: 65_536))
+    #expect(SpinPolicy.wasInterrupted(after: 30_000, receiving: 65_536))
+  }
 }
