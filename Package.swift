@@ -95,10 +95,10 @@ let package = Package(
     tests("EventLoopsTests", ["EventLoops", "Locking", "Syscalls", system]),
     tests("SparseFileTests", ["SparseFile", "BlockBackend", "Locking", "Syscalls", "TestBackends", system]),
 
-    // Judges the history of a workload; pure, for tests.
+    // Judges the history of a workload; pure.
     // Optimized even in debug builds: it stamps and judges gigabytes.
     .target(
-      name: "Oracle", path: "Tests/Support/Oracle",
+      name: "Oracle",
       swiftSettings: harness + [.unsafeFlags(["-O"], .when(configuration: .debug))]),
     tests("OracleTests", ["Oracle"]),
     tests("RangeLocksTests", ["RangeLocks", "Oracle"]),

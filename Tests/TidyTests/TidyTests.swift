@@ -10,6 +10,7 @@ import Testing
     "NBDProtocol": [],
     "RangeLocks": [],
     "Locking": ["Glibc"],
+    "Oracle": ["Glibc", "Synchronization"],
     "BlockBackend": ["Locking", "SystemPackage", "Synchronization"],
     "Syscalls": ["CLinux", "Glibc", "SystemPackage", "Synchronization"],
     "SparseFile": ["BlockBackend", "Locking", "Syscalls", "SystemPackage", "Synchronization"],
