@@ -57,7 +57,8 @@ for kind in ext4 xfs; do
   echo "make: $(1) sanitizer on $$kind"
   env $(3) HOLDFAST_BINARY=$(CURDIR)/$(2)/debug/holdfast HOLDFAST_ATOMICITY_OPERATIONS=10000 \
     scripts/on-filesystem $$kind swift test --skip-build --disable-xctest --sanitize=$(1) --scratch-path $(2) \
-    --filter '$(or $(FILTER),$(SANITIZED_TESTS))' --skip anIdleChannelIsSmall
+    --filter '$(or $(FILTER),$(SANITIZED_TESTS))' --skip anIdleChannelIsSmall 2>&1 | tee $(2)/test.log \
+    || { echo "make: FAILED under the $(1) sanitizer on $$kind"; scripts/failed-tests $(2)/test.log; exit 1; }
 done
 endef
 
@@ -73,7 +74,7 @@ build: build-packages release ## install what the build needs and build the daem
 
 test: test-packages lint release ## every test but those that need their own target
 	@mkdir -p .build
-	swift test $(TEST_FLAGS) 2>&1 | tee $(TEST_LOG)
+	swift test $(TEST_FLAGS) 2>&1 | tee $(TEST_LOG) || { echo "make test: FAILED"; scripts/failed-tests $(TEST_LOG); exit 1; }
 	tests=$$(sed -nE 's/.*Test run with ([0-9]+) tests?.* passed.*/\1/p' $(TEST_LOG) | tail -n 1)
 	if (( $${tests:-0} == 0 )); then echo "make test: no test was run" >&2; exit 1; fi
 	echo "make test: $$tests tests passed"

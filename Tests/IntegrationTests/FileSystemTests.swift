@@ -52,7 +52,7 @@ extension Integration {
           let before = try allocatedBytes(image)
           try shell("rm -r \(mount)/drop", seconds: 60).orThrow()
           // XFS frees what was removed in the background, so the first trim may come too early.
-          let isFreed = try eventually(seconds: 15) {
+          let isFreed = try eventually(seconds: 60) {
             try shell("sync; fstrim \(mount); sync", seconds: 60).orThrow()
             return try allocatedBytes(image) + (40 << 20) < before
           }

@@ -2,6 +2,7 @@
 
 import DaemonHarness
 import Glibc
+import Locking
 import NBDClient
 import Testing
 
@@ -35,6 +36,8 @@ extension Integration {
         let stalled = try (0..<4).map { _ in try stalledReader(daemon) }
         let cut = try daemon.client()
         try cut.socket.send(requestBytes(Cmd.write, cookie: 1, offset: 0, length: 1 << 20) + filled(1, 1000))
+        // The disk takes what it takes: the last sync shall have nothing to do.
+        #expect(try idle[0].call(Cmd.flush).isSuccess)
         let start = monotonicSeconds()
         daemon.child.signal(signal)
         #expect(daemon.child.wait(seconds: 20) == .exited(0), "\(daemon.log)")
@@ -75,22 +78,40 @@ extension Integration {
       try withDaemon { daemon, _, _ in
         let stalled = try stalledReader(daemon)
         daemon.child.signal(SIGTERM)
+        // What comes within 200 ms of the first one being handled is the same wish.
+        #expect(eventually(seconds: 3) { daemon.log.contains("SIGTERM: stopping") }, "\(daemon.log)")
         usleep(300_000)
         #expect(daemon.child.status() == nil, "a stalled client is given a moment")
         daemon.child.signal(SIGTERM)
-        #expect(daemon.child.wait(seconds: 1.5) != nil)
+        // Of the 5 s that the client would have been given.
+        #expect(daemon.child.wait(seconds: 3) == .exited(EX_IOERR), "\(daemon.log)")
         withExtendedLifetime(stalled) {}
       }
     }
 
     /// While a reply is still on its way, what is new is refused with ESHUTDOWN, in both phases.
     @Test func whileShuttingDownNewWorkIsRefused() throws {
+      for attempt in 1...5 {
+        let signalled = Locked<Double?>(nil)
+        do { return try expectRefusalOfNewWork { signalled.withLock { $0 = monotonicSeconds() } } } catch let error
+          as ClientError where error.isEnd
+        {
+          // Quiet connections are closed 200 ms after the signal. On a busy machine that may come before the next word of this
+          // test; then nothing is known, and it begins anew.
+          let late = signalled.withLock { $0 }.map { monotonicSeconds() - $0 >= 0.2 } ?? false
+          guard late, attempt < 5 else { throw error }
+        }
+      }
+    }
+
+    private func expectRefusalOfNewWork(_ willSignal: () -> Void) throws {
       try withDaemon { daemon, _, _ in
         let working = try daemon.client()
         let haggling = RawClient(try RawSocket(unix: daemon.socket))
         try haggling.greet()
         #expect(try haggling.finalReply(Option.list).type == OptionReplyType.ack)
         let stalled = try stalledReader(daemon)
+        willSignal()
         daemon.child.signal(SIGTERM)
         // Quiet connections are closed after a moment, so these talk at once and go on until they are told.
         working.mayBeShutDown = true

@@ -99,9 +99,15 @@ extension Integration {
     func loopbackAddressesAreServedAndTold(address: String, isV6: Bool) throws {
       try withDaemon(["--tcp", address]) { daemon, _, _ in
         let host = isV6 ? "[::1]" : "127.0.0.1"
-        let uri = daemon.log.split(whereSeparator: \.isWhitespace).first { $0.hasPrefix("nbd://\(host):") }
-        let digits = uri?.dropFirst("nbd://\(host):".count).prefix { $0.isNumber }
-        let port = try #require(digits.flatMap { UInt16($0) }, "\(daemon.log)")
+        let prefix = "nbd://\(host):"
+        var told: UInt16?
+        // It is told once all sockets listen, a moment after the first of them can be connected to.
+        _ = eventually(seconds: 10) {
+          let uri = daemon.log.split(whereSeparator: \.isWhitespace).first { $0.hasPrefix(prefix) }
+          told = uri.flatMap { UInt16($0.dropFirst(prefix.count).prefix { $0.isNumber }) }
+          return told != nil
+        }
+        let port = try #require(told, "\(daemon.log)")
         let client = RawClient(try RawSocket(loopback: port, v6: isV6))
         try client.enter()
         #expect(try client.read(0, 4096).isSuccess)

@@ -82,10 +82,10 @@ package final class Daemon {
     try RawClient.connect(unix: socket, export: export, structured: structured)
   }
 
-  /// SIGTERM, and the daemon must end with status 0 within 12 s and take its socket with it.
+  /// SIGTERM, and the daemon must end with status 0 within 30 s and take its socket with it.
   package func stop() throws {
     child.signal(SIGTERM)
-    guard let status = child.wait(seconds: 12) else { throw HarnessError("SIGTERM did not end the daemon\n\(log)") }
+    guard let status = child.wait(seconds: 30) else { throw HarnessError("SIGTERM did not end the daemon\n\(log)") }
     guard status == .exited(0) else { throw HarnessError("the daemon ended with \(status)\n\(log)") }
     guard !exists(socket) else { throw HarnessError("the daemon left its socket behind\n\(log)") }
   }
