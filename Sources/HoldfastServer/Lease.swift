@@ -88,7 +88,7 @@ extension Connection {
         case .bytesCame: break
         }
       } else if mayWait && !othersWait && !waitedForDisk && worker.cold.inFlightCount == 0,
-        spin.spins(afterTurnOf: turnBytes, hasIdleCPU: server.hasIdleCPU)
+        spin.spins(afterTurnOf: turnBytes, isLone: worker.cold.isLone, hasIdleCPU: server.hasIdleCPU)
       {
         let (received, paid) = receiveSpinning(&receiver, &worker)
         spin.found(paid)

@@ -1,6 +1,7 @@
 // Whether a worker looks for the next request a few times before it sleeps in `recv`. Waking a sleeping thread costs more
 // than a small request does; but where client and server share a CPU, spinning keeps the client from running at all.
-// So a spin that found nothing makes the next ones rarer, quickly.
+// So a spin that found nothing makes the next ones rarer, quickly. And a client that keeps several requests in flight has
+// other replies to deal with: while the worker sleeps, more of its requests come together.
 
 /// The habit of one connection. Pure.
 package struct SpinPolicy: Sendable {
@@ -19,6 +20,9 @@ package struct SpinPolicy: Sendable {
   /// Turns without a spin, at most, between two attempts.
   private static let restMax = 256
 
+  /// Turns without a spin after one with several requests: they do not always come together.
+  private static let pipeliningRest = 32
+
   private var rest = 0
   private var nextRest = 1
 
@@ -27,8 +31,13 @@ package struct SpinPolicy: Sendable {
   /// A turn is over and nothing has come since.
   /// - Parameters:
   ///   - turnBytes: received and sent in it.
+  ///   - isLone: it was one request.
   ///   - hasIdleCPU: fewer workers are awake than there are CPUs.
-  package mutating func spins(afterTurnOf turnBytes: Int, hasIdleCPU: Bool) -> Bool {
+  package mutating func spins(afterTurnOf turnBytes: Int, isLone: Bool, hasIdleCPU: Bool) -> Bool {
+    guard isLone else {
+      rest = max(rest, SpinPolicy.pipeliningRest)
+      return false
+    }
     guard hasIdleCPU, turnBytes <= SpinPolicy.turnBytesMax else { return false }
     guard rest == 0 else {
       rest -= 1

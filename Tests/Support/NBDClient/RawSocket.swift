@@ -228,6 +228,12 @@ package final class RawSocket: @unchecked Sendable {
     return poll(&entry, 1, milliseconds) > 0
   }
 
+  /// Bytes that have come and were not received yet, those of the buffer left out.
+  package var queuedBytes: Int {
+    var count: Int32 = 0
+    return ioctl(descriptor, UInt(FIONREAD), &count) == 0 ? Int(count) : 0
+  }
+
   private func receiveSome(_ target: UnsafeMutableRawPointer, _ limit: Int) throws -> Int {
     while true {
       let count = recv(descriptor, target, limit, 0)
