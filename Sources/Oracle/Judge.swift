@@ -58,7 +58,7 @@ struct Judge {
   private let zeroers: Timeline
   private let isCertain: [Bool]
   private let blocksOf: [Range<Int>]
-  private var open: [Claim] = []
+  private var undecided: [Claim] = []
   /// How much has been learned.
   private var lessons = 0
 
@@ -96,8 +96,8 @@ struct Judge {
     while lessons != lessonsBefore {
       lessonsBefore = lessons
       var rest: [Claim] = []
-      for claim in open where try !isSettled(claim) { rest.append(claim) }
-      open = rest
+      for claim in undecided where try !isSettled(claim) { rest.append(claim) }
+      undecided = rest
     }
   }
 
@@ -156,7 +156,7 @@ struct Judge {
   // MARK: - What follows
 
   private mutating func consider(_ claim: Claim) throws(Violation) {
-    if try !isSettled(claim) { open.append(claim) }
+    if try !isSettled(claim) { undecided.append(claim) }
   }
 
   /// Learns what follows from the claim now. True if nothing more can follow later.
