@@ -49,6 +49,7 @@ let package = Package(
     target("RangeLocks"),
     target("Locking"),
     target("BlockBackend", ["Locking", system]),
+    target("Faults", ["BlockBackend", system]),
     target("NBDServerCore", ["NBDProtocol", "RangeLocks", "BlockBackend", system, deque]),
 
     // The edge: system calls, threads, sockets, disks.
@@ -62,8 +63,8 @@ let package = Package(
     .executableTarget(
       name: "holdfast",
       dependencies: [
-        "HoldfastServer", "NBDServerCore", "EventLoops", "SparseFile", "BlockBackend", "Locking", "Syscalls", system,
-        log,
+        "HoldfastServer", "NBDServerCore", "EventLoops", "SparseFile", "Faults", "BlockBackend", "Locking", "Syscalls",
+        system, log,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "TOMLKit", package: "TOMLKit"),
       ],
@@ -101,12 +102,13 @@ let package = Package(
       name: "Oracle",
       swiftSettings: harness + [.unsafeFlags(["-O"], .when(configuration: .debug))]),
     tests("OracleTests", ["Oracle"]),
+    tests("FaultsTests", ["Faults", "BlockBackend", "SparseFile", system]),
     tests("RangeLocksTests", ["RangeLocks", "Oracle"]),
     tests("NBDProtocolTests", ["NBDProtocol"]),
     tests(
       "CommandTests",
       [
-        "holdfast", "BlockBackend", "Syscalls", system, log,
+        "holdfast", "BlockBackend", "Faults", "Syscalls", system, log,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
     tests("TidyTests", []),

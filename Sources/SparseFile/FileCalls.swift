@@ -1,64 +1,40 @@
-// The calls that an image makes on its descriptors. In test builds a hook stands in front of each, so that tests can force
-// what a kernel does rarely; release builds call straight through.
+// The calls that an image makes on its descriptors. A hook may stand in front of each: tests force what a kernel does rarely,
+// and operators inject faults on purpose. Without one it costs a branch.
 
 import BlockBackend
 import Syscalls
 import SystemPackage
 
-/// One call that is about to be made.
-package struct FileCall: Sendable, Equatable {
-  package enum Kind: Sendable, CaseIterable {
-    case read, readCached, write, punchHole, zeroRange, allocate, discard, sync, seekData, seekHole, mapExtents,
-      countCached, willNeed, pause
-  }
-  package var kind: Kind
-  /// Offset in the image, bytes.
-  package var offset: UInt64
-  /// Bytes asked for; 0 where the call has no length, the number of the attempt for `pause`.
-  package var length: UInt64
-}
-
-/// What a hook makes of a call.
-package enum FileCallAnswer: Sendable {
-  case perform
-  /// Only the first bytes: a short count.
-  case performOnly(bytes: UInt64)
-  case fail(Errno)
-  /// Not performed, but this is its result (bytes done; a position for the seeks).
-  case pretend(UInt64)
-}
-
 struct FileCalls: Sendable {
-  #if GUARD_SWITCHES
   package typealias Hook = @Sendable (FileCall) -> FileCallAnswer
-  var hook: Hook?
-  #endif
-
-  /// A hook stands in front of the calls.
-  var areObserved: Bool {
-    #if GUARD_SWITCHES
-    hook != nil
-    #else
-    false
-    #endif
-  }
 
   /// Nothing between us and the kernel.
   static let kernel = FileCalls()
+
+  var hook: Hook?
+  /// The hook is there to do harm: its answers may take their time, as a remote file system's do.
+  var isFaulty = false
+
+  /// A hook stands in front of the calls.
+  var areObserved: Bool { hook != nil }
 
   @inline(__always)
   private func call(
     _ kind: FileCall.Kind, _ offset: UInt64, _ length: UInt64, _ perform: (UInt64) throws(Errno) -> UInt64
   ) throws(Errno) -> UInt64 {
-    #if GUARD_SWITCHES
-    switch hook?(FileCall(kind: kind, offset: offset, length: length)) ?? .perform {
-    case .perform: break
-    case .performOnly(let bytes): return try perform(min(bytes, length))
-    case .fail(let errno): throw errno
-    case .pretend(let result): return result
+    guard let hook else { return try perform(length) }
+    var answer = hook(FileCall(kind: kind, offset: offset, length: length))
+    while true {
+      switch answer {
+      case .perform: return try perform(length)
+      case .performOnly(let bytes): return try perform(min(bytes, length))
+      case .fail(let errno): throw errno
+      case .pretend(let result): return result
+      case .delay(let time, let after):
+        sleep(for: time)
+        answer = after
+      }
     }
-    #endif
-    return try perform(length)
   }
 }
 

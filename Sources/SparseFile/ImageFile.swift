@@ -34,7 +34,7 @@ package final class ImageFile: BlockBackend {
     path = opened.path
     identity = opened.lease.identity
     geometry = opened.geometry
-    capabilities = opened.capabilities
+    capabilities = calls.isFaulty ? opened.capabilities.subtracting(.local) : opened.capabilities
     warnings = opened.warnings
     file = opened.file
     isBlockDevice = opened.isBlockDevice
@@ -43,7 +43,7 @@ package final class ImageFile: BlockBackend {
     self.guards = guards
     layout = LayoutProbe(opened.probe, calls: calls, mapsExtents: opened.mapsExtents)
     isInMemory = opened.isInMemory
-    sendsPages = opened.sendsPages
+    sendsPages = opened.sendsPages && !calls.areObserved
     lease = opened.lease
     // What is in memory is never waited for; who takes `ownProbeDescriptor` out, or looks at calls, wants to see `read`.
     let mayBypassRead = !opened.isInMemory && guards.stands(.ownProbeDescriptor) && !calls.areObserved

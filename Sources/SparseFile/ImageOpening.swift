@@ -13,16 +13,16 @@ extension ImageFile {
     ImageFile(try ImageOpening(path: path, options: options).open(guards), calls: .kernel, guards: guards)
   }
 
-  #if GUARD_SWITCHES
   /// `hook` stands in front of each call on the file.
+  /// - Parameter isFaulty: it injects faults, delays among them. So the image is not `.local`: what waits for it waits where
+  ///   a remote file system would be waited for, and no read goes around the hook.
   package static func open(
-    path: FilePath, options: OpenOptions = OpenOptions(), guards: GuardSwitches = .allStand,
+    path: FilePath, options: OpenOptions = OpenOptions(), guards: GuardSwitches = .allStand, isFaulty: Bool = false,
     hook: @escaping @Sendable (FileCall) -> FileCallAnswer
   ) throws(ImageOpenError) -> ImageFile {
     let opened = try ImageOpening(path: path, options: options).open(guards)
-    return ImageFile(opened, calls: FileCalls(hook: hook), guards: guards)
+    return ImageFile(opened, calls: FileCalls(hook: hook, isFaulty: isFaulty), guards: guards)
   }
-  #endif
 }
 
 /// All that `ImageFile` needs.

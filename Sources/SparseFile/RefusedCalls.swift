@@ -1,5 +1,6 @@
 // What the kernel refused is remembered per kind of call, and not asked again.
 
+import BlockBackend
 import Synchronization
 
 struct RefusedCalls: ~Copyable, Sendable {

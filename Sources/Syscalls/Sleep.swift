@@ -7,3 +7,11 @@ package func sleepMilliseconds(_ milliseconds: UInt64) {
   var time = timespec(tv_sec: Int(milliseconds / 1000), tv_nsec: Int(milliseconds % 1000) * 1_000_000)
   unsafe nanosleep(&time, nil)
 }
+
+/// Blocks the thread for all of `time`, whatever signals come.
+package func sleep(for time: Duration) {
+  let (seconds, attoseconds) = time.components
+  var wanted = timespec(tv_sec: Int(seconds), tv_nsec: Int(attoseconds / 1_000_000_000))
+  var rest = timespec()
+  while unsafe nanosleep(&wanted, &rest) != 0 && errno == EINTR { wanted = rest }
+}

@@ -1,5 +1,6 @@
 // Configurations: what they mean, and the exact text of every complaint.
 
+import Faults
 import Syscalls
 import SystemPackage
 import Testing
@@ -45,6 +46,7 @@ func complaints(_ text: String) -> [String] {
       name = "iso"
       path = "debian.iso"
       read-only = true
+      faults = ["read:delay=200ms", "read:error=EIO,nth=3"]
       """)
     #expect(
       plan.listeners == [
@@ -59,7 +61,9 @@ func complaints(_ text: String) -> [String] {
       plan.exports == [
         ExportPlan(
           name: "root", path: "/srv/root.img", createdSize: ByteSize(bytes: 20 << 30), description: "build VM"),
-        ExportPlan(name: "iso", path: "/etc/holdfast/debian.iso", isReadOnly: true),
+        ExportPlan(
+          name: "iso", path: "/etc/holdfast/debian.iso", isReadOnly: true,
+          faults: [try FaultRule(parsing: "read:delay=200ms"), try FaultRule(parsing: "read:error=EIO,nth=3")]),
       ])
   }
 
@@ -132,6 +136,14 @@ func complaints(_ text: String) -> [String] {
       [
         "f:2: export \"\": \"name\": an export needs a name",
         "f:3: export \"\": \"path\" is empty; write the path of an image",
+      ]
+    ),
+    (
+      "[[export]]\nname = 'a'\npath = '/a'\nfaults = ['sync:lose', 'write:nth=3', 5]",
+      [
+        "f:4: export \"a\": \"faults\" must be a list of strings; one element is a number",
+        "f:4: export \"a\": \"faults\": \"write:nth=3\" says when, but not what; add error=EIO, delay=200ms, short=512, "
+          + "lose or enospc-until-trimmed",
       ]
     ),
     ("[[export]]\npath = '/a'", ["f:1: export 1: \"name\" is missing"]),

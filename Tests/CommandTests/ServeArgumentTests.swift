@@ -1,5 +1,6 @@
 // Arguments of `serve` to a plan, or to a sentence.
 
+import Faults
 import Syscalls
 import Testing
 
@@ -71,8 +72,15 @@ import Testing
     #expect(!export.isReadOnly)
   }
 
+  @Test func faultsAreForEveryImage() throws {
+    let rules = ["write:error=EIO,nth=3", "read:delay=200ms,range=1M-2M"]
+    let exports = try plan("--fault", rules[0], "a.img", "--fault", rules[1], "b.img").exports
+    #expect(exports.map { $0.faults.map(\.text) } == [rules, rules])
+  }
+
   @Test(
     arguments: [
+      (["--fault", "write:error", "a"], "--fault: \"error\" in \"write:error\" has no value; write error=EIO"),
       ([], "nothing to serve; name an image: holdfast serve disk.img"),
       (["--size", "1G", "a"], "--size is the size of a new image; add --create, or leave it out"),
       (["--create", "a"], "--create needs the size of the new image; add --size 20G"),

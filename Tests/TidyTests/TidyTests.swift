@@ -12,6 +12,7 @@ import Testing
     "Locking": ["Glibc"],
     "Oracle": ["Glibc", "Synchronization"],
     "BlockBackend": ["Locking", "SystemPackage", "Synchronization"],
+    "Faults": ["BlockBackend", "SystemPackage"],
     "Syscalls": ["CLinux", "Glibc", "SystemPackage", "Synchronization"],
     "SparseFile": ["BlockBackend", "Locking", "Syscalls", "SystemPackage", "Synchronization"],
     "NBDServerCore": [
@@ -23,7 +24,7 @@ import Testing
       "SystemPackage", "Logging", "DequeModule", "Synchronization",
     ],
     "holdfast": [
-      "HoldfastServer", "NBDServerCore", "SparseFile", "BlockBackend", "Locking", "Syscalls", "EventLoops",
+      "HoldfastServer", "NBDServerCore", "SparseFile", "Faults", "BlockBackend", "Locking", "Syscalls", "EventLoops",
       "SystemPackage", "Logging", "ArgumentParser", "TOMLKit", "Synchronization", "Glibc",
     ],
     "holdfast-bench": [

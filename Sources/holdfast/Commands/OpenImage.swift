@@ -1,11 +1,20 @@
 // Opening an image for a command: the backend's error becomes an exit status and a sentence.
 
+import Faults
+import Locking
 import SparseFile
 import SystemPackage
 
-func openImage(_ path: String, _ options: OpenOptions) throws(CommandFailure) -> ImageFile {
+/// - Parameter faults: what shall go wrong with it, on purpose.
+func openImage(
+  _ path: String, _ options: OpenOptions, faults: [FaultRule] = []
+) throws(CommandFailure) -> ImageFile {
   do throws(ImageOpenError) {
-    return try ImageFile.open(path: FilePath(path), options: options)
+    guard !faults.isEmpty else { return try ImageFile.open(path: FilePath(path), options: options) }
+    let injection = Locked(FaultInjection(faults))
+    return try ImageFile.open(path: FilePath(path), options: options, isFaulty: true) { call in
+      injection.withLock { $0.answer(call) }
+    }
   } catch {
     throw CommandFailure(ExitStatus(error.category), error.description)
   }

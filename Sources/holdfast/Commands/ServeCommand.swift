@@ -20,6 +20,11 @@ struct ServeCommand: ParsableCommand {
         holdfast serve --unix /tmp/nbd.sock --read-only debian.iso
         holdfast serve --tcp '[::1]:10809' --export root=/srv/root.img --export home=/dev/vg0/home
         holdfast serve --config /etc/holdfast/holdfast.toml
+        holdfast serve --fault write:error=EIO,nth=3 --fault read:delay=200ms,range=1M-2M disk.img
+
+      --fault makes calls on every image go wrong on purpose, to test clients. RULE is CALLS:PART,PART...: CALLS is \
+      read, write, trim, zero, sync, status, cache or any, several with +; the parts are error=EIO, delay=200ms, \
+      short=512, lose or enospc-until-trimmed, and when: nth=3, times=2, range=1M-2M, probability=10%, seed=7.
 
       SIGTERM and SIGINT stop the server: what is in flight is finished and synced first; a second signal ends it at \
       once.
@@ -46,6 +51,9 @@ struct ServeCommand: ParsableCommand {
 
   @Flag(help: "Make an image that does not exist, sparse, with --size bytes.")
   var create = false
+
+  @Option(help: ArgumentHelp("Make calls on the images go wrong (repeatable), see above.", valueName: "rule"))
+  var fault: [String] = []
 
   @Option(help: ArgumentHelp("Read what to serve from a file instead of the command line.", valueName: "file"))
   var config: String?

@@ -1,5 +1,7 @@
 // The [[export]] tables of a configuration.
 
+import Faults
+
 extension ConfigurationReader {
   /// The export of one table; nil when it lacks what every export needs.
   func export(
@@ -22,10 +24,16 @@ extension ConfigurationReader {
     if let description, description.value.utf8.count > 4096 {
       table.mistake(description.line, "\"description\" has more than 4096 bytes")
     }
+    var faults: [FaultRule] = []
+    for (text, line) in table.strings("faults") ?? [] {
+      do throws(FaultRuleMistake) { faults.append(try FaultRule(parsing: text)) } catch {
+        table.mistake(line, "\"faults\": \(error.clause)")
+      }
+    }
     guard let name, let path else { return nil }
     return ExportPlan(
       name: name.value, path: absolute(path.value), isReadOnly: isReadOnly, createdSize: createdSize,
-      description: description?.value)
+      description: description?.value, faults: faults)
   }
 
   private func createdSize(

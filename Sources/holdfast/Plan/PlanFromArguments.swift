@@ -1,5 +1,6 @@
 // The arguments of `serve` to a plan. Pure: the environment and host names are handed in, no file is touched.
 
+import Faults
 import Syscalls
 
 extension ServeCommand {
@@ -27,7 +28,7 @@ extension ServeCommand {
     let given: [(String, Bool)] = [
       ("IMAGE", !images.isEmpty), ("--export", !export.isEmpty), ("--unix", !unix.isEmpty), ("--tcp", !tcp.isEmpty),
       ("--read-only", readOnly), ("--size", size != nil), ("--create", create), ("--socket-mode", socketMode != nil),
-      ("--allow-plaintext", allowPlaintext),
+      ("--allow-plaintext", allowPlaintext), ("--fault", !fault.isEmpty),
     ]
     let names = given.filter(\.1).map(\.0)
     guard names.isEmpty else {
@@ -38,6 +39,11 @@ extension ServeCommand {
 
   private func exports() throws(CommandFailure) -> [ExportPlan] {
     let size = try createdSize()
+    let faults = try fault.map { text throws(CommandFailure) in
+      do throws(FaultRuleMistake) { return try FaultRule(parsing: text) } catch {
+        throw CommandFailure(.usage, "--fault: \(error.clause)")
+      }
+    }
     var named = images.map { (name: fileName($0), path: $0) }
     for text in export { named.append(try nameAndPath(text)) }
     guard !named.isEmpty else {
@@ -52,7 +58,7 @@ extension ServeCommand {
       }
     }
     return named.map {
-      ExportPlan(name: $0.name, path: $0.path, isReadOnly: readOnly, createdSize: size)
+      ExportPlan(name: $0.name, path: $0.path, isReadOnly: readOnly, createdSize: size, faults: faults)
     }
   }
 

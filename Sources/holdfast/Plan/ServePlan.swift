@@ -1,6 +1,7 @@
 // What `serve` is going to do: one pure value, made from the command line or from a configuration, complete before an
 // image or a socket is opened.
 
+import Faults
 import Syscalls
 
 /// Everything the server needs to know.
@@ -28,6 +29,8 @@ struct ExportPlan: Equatable, Sendable {
   var createdSize: ByteSize?
   /// For people who list the exports.
   var description: String?
+  /// What shall go wrong with the image, on purpose.
+  var faults: [FaultRule] = []
 }
 
 /// Permission bits of a Unix socket.
