@@ -106,6 +106,7 @@ extension ImageFile {
         if let done = try unlessRefused(.zeroRange, at: offset, length: length) { return done }
       case .punchAndAllocate:
         guard let punched = try unlessRefused(.punchHole, at: offset, length: length) else { break }
+        guard punched > 0 else { return 0 }
         if let done = try unlessRefused(.allocate, at: offset, length: punched) { return done }
       case .write:
         return try writeZeroes(at: offset, length: length)
