@@ -27,13 +27,17 @@ package enum Guard: UInt32, Sendable, CaseIterable {
 }
 
 /// Which guards have been taken out; a value that is handed down at construction.
-package struct GuardSwitches: Sendable {
+package struct GuardSwitches: Sendable, Equatable {
   package static let allStand = GuardSwitches()
 
   #if GUARD_SWITCHES
   private var removed: UInt32 = 0
 
   package init(without guards: Guard...) {
+    self.init(without: guards)
+  }
+
+  package init(without guards: [Guard]) {
     for each in guards { removed |= 1 << each.rawValue }
   }
 

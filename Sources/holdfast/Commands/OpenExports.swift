@@ -19,9 +19,9 @@ func openExports(_ plan: ServePlan, lanes: Lanes, logger: Logger) throws(Command
   var shared: [ImageIdentity: (image: Image, file: ImageFile, first: ExportPlan)] = [:]
   // Writable ones first: a read-only export of the same inode then uses the writable image.
   for export in plan.exports.filter({ !$0.isReadOnly }) + plan.exports.filter(\.isReadOnly) {
-    let file = try openImage(export.path, OpenOptions(export), faults: export.faults)
+    let file = try openImage(export.path, OpenOptions(export), faults: export.faults, guards: plan.guards)
     for warning in file.warnings { logger.warning("\(warning)", metadata: ["export": "\(export.name)"]) }
-    let use = shared[file.identity] ?? (Image(backend: file, lanes: lanes), file, export)
+    let use = shared[file.identity] ?? (Image(backend: file, lanes: lanes, guards: plan.guards), file, export)
     shared[file.identity] = use
     guard use.first.faults == export.faults else {
       throw CommandFailure(

@@ -1,5 +1,6 @@
 // Opening an image for a command: the backend's error becomes an exit status and a sentence.
 
+import BlockBackend
 import Faults
 import Locking
 import SparseFile
@@ -7,12 +8,12 @@ import SystemPackage
 
 /// - Parameter faults: what shall go wrong with it, on purpose.
 func openImage(
-  _ path: String, _ options: OpenOptions, faults: [FaultRule] = []
+  _ path: String, _ options: OpenOptions, faults: [FaultRule] = [], guards: GuardSwitches = .allStand
 ) throws(CommandFailure) -> ImageFile {
   do throws(ImageOpenError) {
-    guard !faults.isEmpty else { return try ImageFile.open(path: FilePath(path), options: options) }
+    guard !faults.isEmpty else { return try ImageFile.open(path: FilePath(path), options: options, guards: guards) }
     let injection = Locked(FaultInjection(faults))
-    return try ImageFile.open(path: FilePath(path), options: options, isFaulty: true) { call in
+    return try ImageFile.open(path: FilePath(path), options: options, guards: guards, isFaulty: true) { call in
       injection.withLock { $0.answer(call) }
     }
   } catch {

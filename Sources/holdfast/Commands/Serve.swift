@@ -20,7 +20,8 @@ func serve(_ plan: ServePlan, logger: Logger) throws(CommandFailure) -> Never {
   var limits = Limits()
   limits.connectionsMax = plan.connectionsMax
   let server = Server(
-    exports: opened.exports, limits: limits, cpus: cpus, spins: plan.spins, coldReads: .ofEnvironment, logger: logger)
+    exports: opened.exports, limits: limits, cpus: cpus, spins: plan.spins, coldReads: .ofEnvironment, logger: logger,
+    guards: plan.guards)
   do throws(CommandFailure) {
     try endOnSignals(server, logger)
     let listeners = try server.listen(plan)

@@ -1,6 +1,7 @@
 // `holdfast serve`: the command line of the daemon.
 
 import ArgumentParser
+import BlockBackend
 import Logging
 import Syscalls
 
@@ -67,11 +68,18 @@ struct ServeCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Log from this level up: trace, debug, info, notice, warning, error.", valueName: "level"))
   var logLevel: Logger.Level = .info
 
+  #if GUARD_SWITCHES
+  @Option(help: .hidden) var withoutGuard: [Guard] = []
+  #endif
+
   @Argument(help: ArgumentHelp("Images to serve.", valueName: "image"))
   var images: [String] = []
 
   func run() throws {
-    let plan = try makePlan()
+    var plan = try makePlan()
+    #if GUARD_SWITCHES
+    plan.guards = GuardSwitches(without: withoutGuard)
+    #endif
     LoggingSystem.bootstrap { [logLevel] _ in StderrLogHandler(style: .ofStandardError(), level: logLevel) }
     try serve(plan, logger: Logger(label: "holdfast"))
   }
@@ -83,5 +91,15 @@ struct ServeCommand: ParsableCommand {
     return try readConfigurationFile(config, resolve: SocketAddress.resolve, directories: .ofThisProcess())
   }
 }
+
+#if GUARD_SWITCHES
+// Debug builds only: `--without-guard rangeLock`, for the scenarios of holdfast-torture.
+extension Guard: ExpressibleByArgument {
+  package init?(argument: String) {
+    guard let named = Guard.allCases.first(where: { "\($0)" == argument }) else { return nil }
+    self = named
+  }
+}
+#endif
 
 extension Logger.Level: @retroactive ExpressibleByArgument {}

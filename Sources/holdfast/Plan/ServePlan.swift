@@ -1,6 +1,7 @@
 // What `serve` is going to do: one pure value, made from the command line or from a configuration, complete before an
 // image or a socket is opened.
 
+import BlockBackend
 import Faults
 import Syscalls
 
@@ -16,6 +17,8 @@ struct ServePlan: Equatable, Sendable {
   var connectionsMax = ServePlan.connectionsMaxDefault
   /// A worker may look for the next request for a moment before it sleeps.
   var spins = true
+  /// Debug builds can be started without a guard, to show that it is needed.
+  var guards = GuardSwitches.allStand
 
   static let connectionsMaxDefault = 1024
 }
