@@ -1,4 +1,5 @@
 // swift-tools-version: 6.2
+import Glibc
 import PackageDescription
 
 /// Every target: Swift 6 mode, strict concurrency, and `unsafe` written out where it is used. `GUARD_SWITCHES` compiles the
@@ -35,6 +36,8 @@ let package = Package(
     .executable(name: "holdfast", targets: ["holdfast"]),
     // Preloaded into the server by BenchTests and holdfast-bench; nothing links it.
     .library(name: "CountAllocations", type: .dynamic, targets: ["CountAllocations"]),
+    // Preloaded into servers by the scenarios of holdfast-torture.
+    .library(name: "TortureFaults", type: .dynamic, targets: ["TortureFaults"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
@@ -103,6 +106,19 @@ let package = Package(
       swiftSettings: harness + [.unsafeFlags(["-O"], .when(configuration: .debug))]),
     tests("OracleTests", ["Oracle"]),
     tests("FaultsTests", ["Faults", "BlockBackend", "SparseFile", system]),
+
+    // Judges other servers by the same oracle, epoch by epoch; pure, and optimized as well.
+    .target(
+      name: "Torture", dependencies: ["Oracle"],
+      swiftSettings: harness + [.unsafeFlags(["-O"], .when(configuration: .debug))]),
+    .target(name: "TortureFaults"),
+    .executableTarget(
+      name: "holdfast-torture",
+      dependencies: [
+        "Torture", "Oracle", "Locking", "Syscalls", "CNbd",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: harness + [.unsafeFlags(["-O"], .when(configuration: .debug))]),
     tests("RangeLocksTests", ["RangeLocks", "Oracle"]),
     tests("NBDProtocolTests", ["NBDProtocol"]),
     tests(
@@ -124,13 +140,21 @@ let package = Package(
     support("NBDClient"),
     support("DaemonHarness", ["NBDClient", "Locking"]),
     // No pkgConfig: its absence is a warning in every build, and the module map says all there is to say.
-    .systemLibrary(name: "CNbd", path: "Tests/Support/CNbd"),
+    .systemLibrary(name: "CNbd"),
     .testTarget(
       name: "IntegrationTests", dependencies: ["NBDClient", "DaemonHarness", "Locking", "CNbd"], swiftSettings: harness),
   ]
 )
 
-// The compiler (6.3.1) breaks on the bench under ThreadSanitizer ("Invalid bitcast"), and the bench measures no sanitized code.
+// What speaks through libnbd is built where libnbd is: the daemon does not need it.
+if access("/usr/include/libnbd.h", R_OK) != 0 {
+  package.targets.removeAll { ["CNbd", "holdfast-torture", "IntegrationTests"].contains($0.name) }
+}
+
+// The compiler (6.3.1) breaks on the bench under ThreadSanitizer ("Invalid bitcast"), and neither it nor holdfast-torture is
+// what is looked at: they are clients.
 if Context.environment["HOLDFAST_SANITIZED"] != nil {
-  package.targets.removeAll { $0.name.hasPrefix("holdfast-bench") || $0.name == "BenchTests" }
+  package.targets.removeAll {
+    $0.name.hasPrefix("holdfast-bench") || ["BenchTests", "holdfast-torture"].contains($0.name)
+  }
 }

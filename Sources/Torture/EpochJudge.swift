@@ -1,0 +1,170 @@
+// Judges an epoch: first everything together, which is quick; only when that is impossible, what exactly is.
+
+import Oracle
+
+package struct EpochJudge {
+  private let epoch: Epoch
+  private let history: EpochHistory
+  /// Witnesses of one category and epoch.
+  private static let findingsMax = 3
+
+  package static func judge(_ epoch: Epoch) -> [Finding] { EpochJudge(epoch).findings() }
+
+  private init(_ epoch: Epoch) {
+    self.epoch = epoch
+    history = EpochHistory(epoch)
+  }
+
+  private func findings() -> [Finding] {
+    var found = history.stale.prefix(EpochJudge.findingsMax).map(staleFinding)
+    guard History(history.operations + history.holes).firstViolation() != nil else { return found }
+
+    let afterKill = Set(epoch.requests.filter(\.isAfterKill).map(\.id))
+    let beforeKill = history.operations.filter { !afterKill.contains($0.id) }
+    found += perBlock(beforeKill, .linearizability)
+    if epoch.killed != nil {
+      let durable = perBlock(withDurableOnly(history.operations), .durability)
+      found += durable
+      if durable.isEmpty, found.isEmpty { found += perBlock(history.operations, .lost) }
+    }
+    if found.isEmpty { found += perBlock(history.operations + history.holes, .status) }
+    if !found.contains(where: { $0.category == .linearizability }),
+      History(beforeKill).firstViolation() != nil
+    {
+      found.append(finding(.atomicity, beforeKill))
+    }
+    if found.isEmpty { found.append(finding(.atomicity, history.operations + history.holes)) }
+    return found
+  }
+
+  /// What is impossible on some blocks alone, at most one finding for the same requests.
+  private func perBlock(_ operations: [Operation], _ category: Category) -> [Finding] {
+    var found: [Finding] = []
+    var known: Set<[UInt64]> = []
+    for part in Projection(operations).histories() where History(part).firstViolation() != nil {
+      let finding = finding(category, part)
+      let key = finding.witness.map { UInt64(bitPattern: Int64($0.hashOfRequest)) }
+      guard known.insert(key).inserted else { continue }
+      found.append(finding)
+      if found.count == EpochJudge.findingsMax { break }
+    }
+    return found
+  }
+
+  /// Acknowledged changes that no sync covered may be gone after a kill: as if they had failed.
+  private func withDurableOnly(_ operations: [Operation]) -> [Operation] {
+    let killed = epoch.killed ?? .max
+    let flushes = epoch.requests.filter { $0.verb == .flush && $0.succeeded && ($0.completed ?? .max) < killed }
+    let lastFlush = flushes.map(\.invoked).max() ?? 0
+    let fua = Set(epoch.requests.filter(\.fua).map(\.id))
+    return operations.map { operation in
+      guard operation.kind != .read, history.settledIDs[operation.id] == nil, !fua.contains(operation.id),
+        (operation.completed ?? .max) >= lastFlush
+      else { return operation }
+      var uncertain = operation
+      uncertain.succeeded = false
+      return uncertain
+    }
+  }
+
+  // MARK: - Words
+
+  private func staleFinding(_ stale: (reader: Request, block: Int, id: UInt64)) -> Finding {
+    let now = epoch.before.id(of: stale.block)
+    let category: Category = stale.reader.isAfterKill ? .durability : .linearizability
+    let place = byteRange(stale.block..<stale.block + 1)
+    let held = WitnessLine(
+      sent: nil, answered: nil, connection: nil, command: "(content before)", range: place,
+      result: now.map { $0 == 0 ? "zeroes" : "WRITE \(name($0))" } ?? "broken")
+    return Finding(
+      category: category, epoch: epoch.number,
+      summary: "a READ found WRITE \(name(stale.id)) at byte \(place.lowerBound), which had been replaced before",
+      witness: [held, line(stale.reader)])
+  }
+
+  private func finding(_ category: Category, _ operations: [Operation]) -> Finding {
+    let ids = Minimizer.witness(of: operations)
+    let parts = operations.filter { ids.contains($0.id) }
+    let requests = Dictionary(epoch.requests.map { ($0.id, $0) }, uniquingKeysWith: { one, _ in one })
+    var lines: [WitnessLine] = []
+    var shown: Set<UInt64> = []
+    for part in parts.sorted(by: { $0.invoked < $1.invoked }) {
+      if let settled = history.settledIDs[part.id] {
+        let own = history.operations.first { $0.id == part.id }
+        lines.append(
+          WitnessLine(
+            sent: nil, answered: nil, connection: nil, command: "(content before)",
+            range: byteRange(own?.blocks ?? part.blocks), result: "WRITE \(name(settled))"))
+      } else if let request = requests[history.statusOf[part.id] ?? part.id], shown.insert(request.id).inserted {
+        lines.append(line(request))
+      }
+    }
+    return Finding(category: category, epoch: epoch.number, summary: summary(category), witness: lines)
+  }
+
+  private func summary(_ category: Category) -> String {
+    switch category {
+    case .linearizability: "no order of these requests explains what was read from one block"
+    case .status: "data that was acknowledged, and that nothing had zeroed, was called a hole or zeroes"
+    case .durability: "a change that was acknowledged and synced is gone after the kill"
+    case .lost: "a change that was acknowledged, and not synced, is gone after the kill"
+    case .atomicity: "each block alone is right, but no order of whole requests explains what was read"
+    }
+  }
+
+  private func line(_ request: Request) -> WitnessLine {
+    let flags = (request.fua ? " FUA" : "") + (request.noHole ? " NO_HOLE" : "")
+    let command = request.verb == .write ? "WRITE \(name(request.id))" : request.verb.rawValue.uppercased()
+    return WitnessLine(
+      sent: Double(request.sentAt) / 1e6,
+      answered: request.completed == nil ? nil : Double(request.answeredAt) / 1e6,
+      connection: request.connection < 0 ? nil : request.connection, command: command + flags,
+      range: byteRange(request.blocks),
+      result: result(of: request))
+  }
+
+  private func result(of request: Request) -> String {
+    guard request.completed != nil else { return "not answered" }
+    guard request.errno == 0 else { return "errno \(request.errno)" }
+    switch request.verb {
+    case .write, .trim, .zero, .flush: return "ok"
+    case .status: return limited(request.holes.map { "hole \(text($0))" })
+    case .read:
+      return limited(
+        request.seen.map { run in
+          switch run.content {
+          case .zero: "\(text(run.blocks)) zeroes"
+          case .written(let id): "\(text(run.blocks)) by \(name(id))"
+          case .broken: "\(text(run.blocks)) torn"
+          }
+        })
+    }
+  }
+
+  private func limited(_ parts: [String]) -> String {
+    parts.count <= 6 ? parts.joined(separator: ", ") : parts.prefix(6).joined(separator: ", ") + ", …"
+  }
+
+  /// Without the tag of the run.
+  private func name(_ id: UInt64) -> String { "#\(id & (1 << Planner.countBits - 1))" }
+
+  private func byteRange(_ blocks: Range<Int>) -> Range<UInt64> {
+    let size = UInt64(BlockStamp.blockBytes)
+    return epoch.regionOffset + UInt64(blocks.lowerBound) * size..<epoch.regionOffset + UInt64(blocks.upperBound) * size
+  }
+
+  private func text(_ blocks: Range<Int>) -> String {
+    let bytes = byteRange(blocks)
+    return "\(bytes.lowerBound)..<\(bytes.upperBound)"
+  }
+}
+
+extension WitnessLine {
+  fileprivate var hashOfRequest: Int {
+    var hasher = Hasher()
+    hasher.combine(sent)
+    hasher.combine(command)
+    hasher.combine(range)
+    return hasher.finalize()
+  }
+}

@@ -1,0 +1,114 @@
+// The known faults of block servers, each as a scenario that provokes it.
+
+import Glibc
+import Oracle
+import Torture
+
+struct Scenario: Sendable {
+  /// What it may use.
+  struct Context {
+    var uri: String
+    var seed: UInt64
+    /// Preloaded into the server, when the tool starts it.
+    var faults: Faults?
+  }
+
+  var name: String
+  /// The invariant of Holdfast that it is about (ARCHITECTURE.md, "Guards").
+  var invariant: String
+  /// What went wrong once, and where.
+  var story: String
+  var needsFaults = false
+  /// Nil: it held.
+  var run: @Sendable (Context) throws -> Finding?
+
+  static let all: [Scenario] = [
+    movingOffset, shortWrite, staleLayout, punchedReply, overtakenWrite, deadConnection, failedSync, longZeroes,
+    farTrim,
+  ]
+}
+
+extension Scenario {
+  /// A short run of the usual load in another shape, in which every broken promise counts.
+  static func load(
+    _ context: Context, requests: Int, regionBytes: Int, lengths: ClosedRange<Int>, mix: [Verb: Int]
+  ) throws -> Finding? {
+    var settings = Settings(uri: context.uri, seed: context.seed)
+    settings.operations = requests
+    settings.isStrict = true
+    settings.isQuiet = true
+    settings.regionBytes = regionBytes
+    settings.shape.mix = Mix(mix)
+    settings.shape.lengthBytesMin = lengths.lowerBound
+    settings.shape.lengthBytesMax = lengths.upperBound
+    settings.shape.longEvery = 0
+    let verdict = try TortureRun(settings).execute()
+    guard verdict.couldJudge else { throw TortureFailure("most requests were answered with an error") }
+    return verdict.findings.first
+  }
+
+  /// A pattern that tells its place, and is never zero.
+  static func pattern(_ generation: UInt64, at offset: UInt64, _ count: Int) -> [UInt8] {
+    let first = Int(offset) / BlockStamp.blockBytes
+    return BlockStamp.payload(id: generation, blocks: first..<first + count / BlockStamp.blockBytes)
+  }
+
+  static func runs(_ bytes: [UInt8], at offset: UInt64) -> [Run] {
+    BlockStamp.runs(in: bytes, first: Int(offset) / BlockStamp.blockBytes)
+  }
+
+  static func text(_ runs: [Run]) -> String {
+    let size = BlockStamp.blockBytes
+    let parts = runs.map { run in
+      let place = "\(run.blocks.lowerBound * size)..<\(run.blocks.upperBound * size)"
+      return switch run.content {
+      case .zero: "\(place) zeroes"
+      case .written(let id): "\(place) by #\(id)"
+      case .broken: "\(place) torn or of another place"
+      }
+    }
+    return parts.count <= 6 ? parts.joined(separator: ", ") : parts.prefix(6).joined(separator: ", ") + ", …"
+  }
+
+  static func require(_ handle: NBDHandle, bytes: UInt64) throws {
+    let size = try handle.advertised().sizeBytes
+    guard size >= bytes else { throw TortureFailure("the export has \(size) bytes; this needs \(bytes)") }
+  }
+}
+
+/// Writes down what was sent, with times, for the witness.
+final class Diary {
+  private let start = monotonicNanoseconds()
+  private(set) var lines: [WitnessLine] = []
+
+  var now: Double { Double(monotonicNanoseconds() - start) / 1e6 }
+
+  /// - Parameter body: sends the request and says what came of it; its errors are results here.
+  /// - Returns: whether it succeeded.
+  @discardableResult
+  func note(_ connection: Int, _ command: String, _ offset: UInt64, _ count: Int, _ body: () throws -> String) -> Bool {
+    let sent = now
+    do {
+      let result = try body()
+      add(sent: sent, answered: now, connection, command, offset, count, result)
+      return true
+    } catch {
+      add(sent: sent, answered: now, connection, command, offset, count, "error: \(error)")
+      return false
+    }
+  }
+
+  func add(
+    sent: Double, answered: Double?, _ connection: Int, _ command: String, _ offset: UInt64, _ count: Int,
+    _ result: String
+  ) {
+    lines.append(
+      WitnessLine(
+        sent: sent, answered: answered, connection: connection, command: command,
+        range: offset..<offset + UInt64(count), result: result))
+  }
+
+  func finding(_ category: Torture.Category, _ summary: String) -> Finding {
+    Finding(category: category, epoch: 0, summary: summary, witness: lines.sorted { ($0.sent ?? 0) < ($1.sent ?? 0) })
+  }
+}

@@ -1,2 +1,0 @@
-// libnbd as the tests see it: the reference client, so that "it works with libnbd" is a test and not a belief.
-#include <libnbd.h>
