@@ -81,13 +81,15 @@ extension ImageFile {
     return lower..<max(lower, upper)
   }
 
-  /// Does `range` in slices of about 10 ms. `step` gets one slice and returns how many bytes of it it did.
+  /// Does `range` in slices of about half a millisecond. `step` gets one slice and returns how many bytes of it it did.
   private func inSlices(
     _ range: Range<UInt64>, _ step: (_ offset: UInt64, _ length: UInt64) throws(Errno) -> UInt64
   ) throws(BackendError) {
     var slice = SliceSize()
     let clock = ContinuousClock()
     try forEachPiece(of: range, pieceBytesMax: .max, pause: calls.pause) { offset, length throws(Errno) in
+      // Readers of the file that waited for the last slice go first: they may need this CPU.
+      if offset != range.lowerBound { yieldThread() }
       let end = slice.end(from: offset, limit: offset + length)
       let start = clock.now
       let done = try step(offset, end - offset)

@@ -15,3 +15,6 @@ package func sleep(for time: Duration) {
   var rest = timespec()
   while unsafe nanosleep(&wanted, &rest) != 0 && errno == EINTR { wanted = rest }
 }
+
+/// Lets other threads that are ready to run go first.
+package func yieldThread() { _ = sched_yield() }

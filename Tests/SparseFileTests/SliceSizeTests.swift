@@ -7,13 +7,13 @@ import Testing
 @Suite struct SliceSizeTests {
   @Test func quickSlicesGrowAndSlowOnesShrinkWithinBounds() {
     var slice = SliceSize()
-    #expect(slice.bytes == 8 << 20)
-    slice.adapt(to: .milliseconds(10))
-    #expect(slice.bytes == 8 << 20)
-    slice.adapt(to: .milliseconds(1))
-    #expect(slice.bytes == 16 << 20)
-    slice.adapt(to: .milliseconds(100))
-    #expect(slice.bytes == 8 << 20)
+    #expect(slice.bytes == 1 << 20)
+    slice.adapt(to: .microseconds(500))
+    #expect(slice.bytes == 1 << 20)
+    slice.adapt(to: .microseconds(50))
+    #expect(slice.bytes == 2 << 20)
+    slice.adapt(to: .milliseconds(5))
+    #expect(slice.bytes == 1 << 20)
     for _ in 0..<100 { slice.adapt(to: .seconds(1)) }
     #expect(slice.bytes == SliceSize.minBytes)
     for _ in 0..<100 { slice.adapt(to: .zero) }
