@@ -62,7 +62,7 @@ for kind in ext4 xfs; do
 done
 endef
 
-.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-curves bench-growth allocations bench-packages guards tsan asan clean
+.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-curves bench-growth allocations bench-packages guards torture torture-kill torture-stories torture-peers torture-build tsan asan clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -147,6 +147,42 @@ syscalls: test-packages release ## system calls per 4k read, beside nbdkit
 
 guards: test-packages ## each guard of the invariants: 100 runs with it, up to 10 without
 	@HOLDFAST_GUARD_RUNS=100 swift test $(TEST_FLAGS) --filter 'GuardTests|trimIsRoundedInward|shortWriteIsContinued|probeBetweenPositionAndRead'
+
+torture-build: test-packages release
+	@swift build -c release --product holdfast-torture
+	swift build -c release --product TortureFaults
+
+# $(call torture,EXTRA ARGUMENTS): Holdfast on a new file system at /tmp, judged strictly.
+TORTURE_SERVER := $(CURDIR)/.build/release/holdfast serve --create --size 1G --unix /tmp/torture.sock --log-level error /tmp/torture.img >/dev/null
+define torture
+for kind in $(or $(KINDS),ext4 xfs); do
+  echo "make: torture on $$kind"
+  scripts/on-filesystem $$kind .build/release/holdfast-torture 'nbd+unix:///?socket=/tmp/torture.sock' --strict \
+    --region 1M --length 16K --connections $(or $(CONNECTIONS),16) $(if $(SEED),--seed $(SEED)) $(1) \
+    --server-command '$(TORTURE_SERVER)'
+done
+endef
+
+torture: torture-build ## overlapping requests at holdfast, judged, on ext4 and XFS; OPERATIONS=10000000 CONNECTIONS=16 SEED=1 KINDS=xfs
+	@$(call torture,--operations $(or $(OPERATIONS),10000000))
+
+torture-kill: torture-build ## the same with SIGKILLs of the daemon; KILLS=20 OPERATIONS=2000000
+	@$(call torture,--operations $(or $(OPERATIONS),2000000) --kills $(or $(KILLS),20))
+
+torture-stories: test-packages ## the scenarios, each with its guard and without it, on ext4 and XFS; RUNS=100
+	@swift build --product holdfast
+	swift build --product holdfast-torture
+	swift build --product TortureFaults
+	for kind in $(or $(KINDS),ext4 xfs); do
+	  echo "make: scenarios on $$kind"
+	  scripts/on-filesystem $$kind scripts/torture-stories $(or $(RUNS),100)
+	done
+
+torture-peers: bench-packages torture-build ## what holdfast-torture finds in nbdkit, qemu-nbd and nbd-server; SECONDS_EACH=10
+	@for kind in $(or $(KINDS),ext4 xfs); do
+	  echo "make: peers on $$kind"
+	  scripts/on-filesystem $$kind scripts/torture-peers $(or $(SECONDS_EACH),10)
+	done
 
 tsan: test-packages ## the tests under ThreadSanitizer, cold reads by threads; on ext4 and XFS; FILTER=ColdReadTests
 	@$(call sanitized,thread,.build-tsan,HOLDFAST_COLD_READS=threads TSAN_OPTIONS=halt_on_error=1:suppressions=$(CURDIR)/scripts/tsan.suppressions)

@@ -119,6 +119,10 @@ let package = Package(
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: harness + [.unsafeFlags(["-O"], .when(configuration: .debug))]),
+    .testTarget(name: "TortureTests", dependencies: ["Torture", "Oracle"], swiftSettings: harness),
+    .testTarget(
+      name: "TortureCommandTests",
+      dependencies: ["DaemonHarness", "holdfast", "holdfast-torture", "TortureFaults"], swiftSettings: harness),
     tests("RangeLocksTests", ["RangeLocks", "Oracle"]),
     tests("NBDProtocolTests", ["NBDProtocol"]),
     tests(
@@ -148,13 +152,15 @@ let package = Package(
 
 // What speaks through libnbd is built where libnbd is: the daemon does not need it.
 if access("/usr/include/libnbd.h", R_OK) != 0 {
-  package.targets.removeAll { ["CNbd", "holdfast-torture", "IntegrationTests"].contains($0.name) }
+  package.targets.removeAll {
+    ["CNbd", "holdfast-torture", "TortureCommandTests", "IntegrationTests"].contains($0.name)
+  }
 }
 
 // The compiler (6.3.1) breaks on the bench under ThreadSanitizer ("Invalid bitcast"), and neither it nor holdfast-torture is
 // what is looked at: they are clients.
 if Context.environment["HOLDFAST_SANITIZED"] != nil {
   package.targets.removeAll {
-    $0.name.hasPrefix("holdfast-bench") || ["BenchTests", "holdfast-torture"].contains($0.name)
+    $0.name.hasPrefix("holdfast-bench") || ["BenchTests", "holdfast-torture", "TortureCommandTests"].contains($0.name)
   }
 }

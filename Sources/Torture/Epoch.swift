@@ -6,8 +6,6 @@ import Oracle
 package struct Epoch: Sendable {
   /// 1, 2, …
   package var number: Int
-  /// Where the region begins in the export.
-  package var regionOffset: UInt64 = 0
   package var before: Settled
   /// What `before` was read at: an event number smaller than that of every request of the epoch.
   package var begun: UInt64

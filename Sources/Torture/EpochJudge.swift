@@ -83,7 +83,12 @@ package struct EpochJudge {
   }
 
   private func finding(_ category: Category, _ operations: [Operation]) -> Finding {
-    let ids = Minimizer.witness(of: operations)
+    var ids = Set(Minimizer.witness(of: operations))
+    if ids.count == 1, let torn = operations.first(where: { ids.contains($0.id) }) {
+      // A torn block speaks for itself. What went on there at the time tells where it comes from.
+      let others = operations.filter { isGoing(on: $0, beside: torn) }
+      ids.formUnion(others.prefix(EpochJudge.neighboursMax).map(\.id))
+    }
     let parts = operations.filter { ids.contains($0.id) }
     let requests = Dictionary(epoch.requests.map { ($0.id, $0) }, uniquingKeysWith: { one, _ in one })
     var lines: [WitnessLine] = []
@@ -100,6 +105,16 @@ package struct EpochJudge {
       }
     }
     return Finding(category: category, epoch: epoch.number, summary: summary(category), witness: lines)
+  }
+
+  private static let neighboursMax = 4
+
+  /// It changes a block that the READ found torn, and neither had ended when the other began.
+  private func isGoing(on change: Operation, beside read: Operation) -> Bool {
+    guard change.kind != .read, history.settledIDs[change.id] == nil,
+      change.invoked < read.completed ?? .max, read.invoked < change.completed ?? .max
+    else { return false }
+    return read.seen.contains { $0.content == .broken && $0.blocks.overlaps(change.blocks) }
   }
 
   private func summary(_ category: Category) -> String {
@@ -150,7 +165,7 @@ package struct EpochJudge {
 
   private func byteRange(_ blocks: Range<Int>) -> Range<UInt64> {
     let size = UInt64(BlockStamp.blockBytes)
-    return epoch.regionOffset + UInt64(blocks.lowerBound) * size..<epoch.regionOffset + UInt64(blocks.upperBound) * size
+    return UInt64(blocks.lowerBound) * size..<UInt64(blocks.upperBound) * size
   }
 
   private func text(_ blocks: Range<Int>) -> String {

@@ -5,7 +5,7 @@ import Oracle
 
 struct Minimizer {
   /// A witness is worth some judging, but not without end.
-  private var judgementsLeft = 600
+  private var judgementsLeft = 1000
 
   private mutating func isImpossible(_ operations: [Operation]) -> Bool {
     guard judgementsLeft > 0 else { return false }
@@ -18,6 +18,8 @@ struct Minimizer {
   static func witness(of operations: [Operation]) -> [UInt64] {
     var minimizer = Minimizer()
     let onFewBlocks = minimizer.withFewerBlocks(operations)
+    // Small by now, and quickly judged.
+    minimizer.judgementsLeft = 4000
     return minimizer.withFewerRequests(onFewBlocks).sorted { $0.invoked < $1.invoked }.map(\.id)
   }
 

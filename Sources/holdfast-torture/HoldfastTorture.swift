@@ -27,6 +27,8 @@ func couldNotJudge(_ reason: String) -> ExitCode {
 
 func endEarlyOnSignals() {
   signal(SIGPIPE, SIG_IGN)
+  // However this process ends by itself, the server that it started does not outlive it.
+  atexit { ServerProcess.killAll() }
   signal(SIGINT) { _ in wasInterrupted.store(true, ordering: .relaxed) }
   signal(SIGTERM) { _ in wasInterrupted.store(true, ordering: .relaxed) }
 }

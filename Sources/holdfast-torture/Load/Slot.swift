@@ -25,11 +25,11 @@ final class Slot {
   deinit { buffer.deallocate() }
 
   /// - Returns: false when the connection is dead; the request counts as sent.
-  func send(_ next: Request, over handle: OpaquePointer, regionOffset: UInt64) -> Bool {
+  func send(_ next: Request, over handle: OpaquePointer) -> Bool {
     request = next
     isBusy = true
     isAnswered = false
-    let offset = regionOffset + UInt64(next.blocks.lowerBound * BlockStamp.blockBytes)
+    let offset = UInt64(next.blocks.lowerBound * BlockStamp.blockBytes)
     let count = next.blocks.count * BlockStamp.blockBytes
     if next.verb == .write {
       BlockStamp.fill(
@@ -56,8 +56,8 @@ final class Slot {
 
   private func extents() -> nbd_extent_callback {
     nbd_extent_callback(
-      callback: { slot, _, offset, entries, count, _ in
-        if let entries { Slot.of(slot).found(at: offset, UnsafeBufferPointer(start: entries, count: count)) }
+      callback: { slot, _, _, entries, count, _ in
+        if let entries { Slot.of(slot).found(UnsafeBufferPointer(start: entries, count: count)) }
         return 0
       }, user_data: Unmanaged.passUnretained(self).toOpaque(), free: nil)
   }
@@ -75,7 +75,7 @@ final class Slot {
     return 1
   }
 
-  private func found(at offset: UInt64, _ entries: UnsafeBufferPointer<UInt32>) {
+  private func found(_ entries: UnsafeBufferPointer<UInt32>) {
     let size = BlockStamp.blockBytes
     // The region begins at a block, so places in the request are enough.
     var at = 0

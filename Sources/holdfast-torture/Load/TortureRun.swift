@@ -22,7 +22,6 @@ struct Settings: Sendable {
   /// Counts as violations what the protocol does not promise, too.
   var isStrict = false
   var isQuiet = false
-  var scenario: String?
 }
 
 /// SIGINT ends the load; what is there is judged.
@@ -124,7 +123,7 @@ final class TortureRun {
     let plan = LoadPlan(
       uri: settings.uri, shape: settings.shape, seed: settings.seed,
       tag: (UInt64(bitPattern: start) ^ UInt64(getpid()) << 8) & (1 << 21 - 1) | 1,
-      connections: settings.connections, depth: settings.depth, regionOffset: 0, start: start)
+      connections: settings.connections, depth: settings.depth, start: start)
     for thread in 0..<threads {
       let connections = Array(stride(from: thread, to: settings.connections, by: threads))
       try PosixThread.spawn(name: "load") { [board, events] in

@@ -1,22 +1,15 @@
-// The server under test, when the tool starts it itself (`--server-command`): a process group of its own, so that the
-// children of a forking server end with it.
+// The server under test, when the tool starts it itself (`--server-command`). Servers that fork, or go to the background, are
+// adopted: whatever descends from this process is the server, and ends with it.
 
+import CNbd
 import Glibc
-import Locking
-
-private let living = Locked<Set<pid_t>>([])
-private let killAtExit: Void = {
-  atexit { for group in living.withLock({ $0 }) { kill(-group, SIGKILL) } }
-}()
 
 final class ServerProcess {
   private let command: String
   private let environment: [String]
-  private var pid: pid_t = 0
-
   /// - Parameter environment: NAME=VALUE, on top of this process's own.
   init(_ command: String, environment: [String] = []) throws {
-    _ = killAtExit
+    hf_adopt_orphans()
     self.command = command
     self.environment = environment
     try start()
@@ -26,12 +19,7 @@ final class ServerProcess {
 
   /// Starts it and leaves it to the caller to wait until it can be reached.
   func start() throws {
-    precondition(pid == 0, "one server at a time")
-    var attributes = posix_spawnattr_t()
-    posix_spawnattr_init(&attributes)
-    defer { posix_spawnattr_destroy(&attributes) }
-    posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETPGROUP))
-    posix_spawnattr_setpgroup(&attributes, 0)
+    precondition(ServerProcess.descendants().isEmpty, "one server at a time")
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
     defer { posix_spawn_file_actions_destroy(&actions) }
@@ -44,28 +32,60 @@ final class ServerProcess {
     arguments.append(nil)
     defer { for argument in arguments { free(argument) } }
     var child: pid_t = 0
-    let code = posix_spawn(&child, "/bin/sh", &actions, &attributes, &arguments, environ)
+    let code = posix_spawn(&child, "/bin/sh", &actions, nil, &arguments, environ)
     guard code == 0 else { throw TortureFailure("cannot start the server: \(String(cString: strerror(code)))") }
-    pid = child
-    living.withLock { _ = $0.insert(child) }
   }
 
-  /// SIGKILL, and waits until it is gone.
-  func kill() {
-    guard pid != 0 else { return }
-    Glibc.kill(-pid, SIGKILL)
-    var status: Int32 = 0
-    while waitpid(pid, &status, 0) == -1, errno == EINTR {}
-    living.withLock { _ = $0.remove(pid) }
-    pid = 0
+  /// SIGKILL to all of it, and waits until it is gone.
+  func kill() { ServerProcess.killAll() }
+
+  static func killAll() {
+    while true {
+      let pids = descendants()
+      if pids.isEmpty { return }
+      for pid in pids { Glibc.kill(pid, SIGKILL) }
+      while waitpid(-1, nil, WNOHANG) > 0 {}
+      usleep(500)
+    }
   }
 
-  var hasEnded: Bool {
-    var status: Int32 = 0
-    guard pid != 0, waitpid(pid, &status, WNOHANG) == pid else { return pid == 0 }
-    living.withLock { _ = $0.remove(pid) }
-    pid = 0
-    return true
+  private var hasEnded: Bool {
+    while waitpid(-1, nil, WNOHANG) > 0 {}
+    return ServerProcess.descendants().isEmpty
+  }
+
+  /// Children, their children, and so on, zombies among them.
+  private static func descendants() -> [pid_t] {
+    var childrenOf: [pid_t: [pid_t]] = [:]
+    guard let folder = opendir("/proc") else { return [] }
+    defer { closedir(folder) }
+    while let entry = readdir(folder) {
+      let name = withUnsafePointer(to: &entry.pointee.d_name) {
+        $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+      }
+      guard let pid = pid_t(name), let parent = parent(of: pid) else { continue }
+      childrenOf[parent, default: []].append(pid)
+    }
+    var found: [pid_t] = []
+    var open = [getpid()]
+    while let pid = open.popLast() {
+      let children = childrenOf[pid] ?? []
+      found += children
+      open += children
+    }
+    return found
+  }
+
+  private static func parent(of pid: pid_t) -> pid_t? {
+    let descriptor = Glibc.open("/proc/\(pid)/stat", O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { return nil }
+    defer { close(descriptor) }
+    var bytes = [UInt8](repeating: 0, count: 512)
+    let count = read(descriptor, &bytes, bytes.count)
+    // PID (NAME) STATE PPID ...; the name may hold anything but ends at the last parenthesis.
+    guard count > 0, let end = bytes[..<count].lastIndex(of: UInt8(ascii: ")")) else { return nil }
+    let fields = String(decoding: bytes[(end + 1)..<count], as: UTF8.self).split(separator: " ")
+    return fields.count > 1 ? pid_t(fields[1]) : nil
   }
 
   /// A first connection, at the latest after `seconds`.
