@@ -66,10 +66,8 @@ private let hasLoopDevices = geteuid() == 0 && exists("/dev/loop-control")
     var hits: [FileCall.Kind: Int] = [:]
     try place.withImage { path in
       for kind in FileCall.Kind.allCases where kind != .pause {
-        // Syncs are slow, and only of interest when they are hit.
-        var always: [FileCall.Kind: FileCallAnswer] = kind == .sync ? [:] : [.sync: .pretend(0)]
-        for refused in place.refused { always[refused] = .fail(.notSupported) }
-        var session = try Session(place, path, always)
+        // What was refused is remembered: a new server asks again.
+        var session = try Session(place, path)
         for fault in MatrixFault.allCases {
           var nth = 1
           while true {
@@ -85,10 +83,11 @@ private let hasLoopDevices = geteuid() == 0 && exists("/dev/loop-control")
               break
             }
             hits[kind, default: 0] += 1
-            try expectErrors(fault.error(in: kind), kind, &session, place, path, always, context)
+            try expectErrors(fault.error(in: kind), kind, &session, place, path, context)
             nth += 1
           }
         }
+        try session.client.leave()
       }
     }
     for kind in place.kinds { #expect(hits[kind, default: 0] > 0, "\(place.name): the script has led to no \(kind)") }
@@ -99,7 +98,7 @@ private let hasLoopDevices = geteuid() == 0 && exists("/dev/loop-control")
   /// A failed sync spoils the server for good, so the next run needs a fresh one.
   private func expectErrors(
     _ wanted: UInt32?, _ kind: FileCall.Kind, _ session: inout Session, _ place: MatrixPlace, _ path: String,
-    _ always: [FileCall.Kind: FileCallAnswer], _ context: Comment
+    _ context: Comment
   ) throws {
     let errors = session.client.errors
     guard let wanted else {
@@ -116,7 +115,8 @@ private let hasLoopDevices = geteuid() == 0 && exists("/dev/loop-control")
     try session.client.work()
     #expect(session.client.lies.isEmpty, context)
     #expect(session.client.errors.count == MatrixStep.script.count { $0.isSync }, context)
-    session = try Session(place, path, always)
+    try session.client.leave()
+    session = try Session(place, path)
   }
 
   /// A server on the image at `path`, and its client.
@@ -125,8 +125,8 @@ private let hasLoopDevices = geteuid() == 0 && exists("/dev/loop-control")
     let server: InProcessServer
     let client: MatrixClient
 
-    init(_ place: MatrixPlace, _ path: String, _ always: [FileCall.Kind: FileCallAnswer]) throws {
-      hook = OneFault(always: always)
+    init(_ place: MatrixPlace, _ path: String) throws {
+      hook = OneFault(refusing: place.refused)
       let file = try Session.open(path, place, hook)
       server = try InProcessServer(file)
       client = try MatrixClient(try server.client(), truth: path)
