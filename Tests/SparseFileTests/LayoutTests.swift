@@ -77,26 +77,4 @@ private let mib: UInt64 = 1 << 20
       #expect(script.calls(.seekData).count == 2)
     }
   }
-
-  /// FIEMAP misses acknowledged dirty data on a reflinked XFS file; what is used here must not.
-  @Test(.enabled(if: canMount && has("mkfs.xfs"), "\(whyNoMount), mkfs.xfs")) func dirtyDataOfAReflinkIsData() throws {
-    try withMount("xfs") { directory in
-      let original = directory.appending("original")
-      let copy = directory.appending("copy")
-      try makeSparse(original, 4 * mib)
-      do {
-        let image = try ImageFile.open(path: original)
-        try image.write(bytes(Int(mib)), at: 0)
-        try image.sync()
-      }
-      try run("cp", "--reflink=always", original.string, copy.string)
-      let image = try ImageFile.open(path: copy)
-      try image.write(bytes(65_536, 1), at: mib - 65_536)
-      try image.write(bytes(65_536, 2), at: mib)
-      #expect(
-        try image.extents(of: 0..<4 * mib, extentsMax: 10) == [
-          Extent(lengthBytes: mib + 65_536, kind: .data), Extent(lengthBytes: 3 * mib - 65_536, kind: .hole),
-        ])
-    }
-  }
 }
