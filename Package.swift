@@ -90,7 +90,7 @@ let package = Package(
       name: "BenchTests", dependencies: ["holdfast-bench", "DaemonHarness"], swiftSettings: harness),
 
     // Backends that hold, fail and lose, and what every backend has to do.
-    support("TestBackends", ["BlockBackend", "Locking", system]),
+    support("TestBackends", ["BlockBackend", "Locking", "Oracle", system]),
     tests("BlockBackendTests", ["BlockBackend", "TestBackends", system]),
     tests(
       "NBDServerCoreTests",
@@ -124,7 +124,7 @@ let package = Package(
       name: "TortureCommandTests",
       dependencies: ["DaemonHarness", "holdfast", "holdfast-torture", "TortureFaults"], swiftSettings: harness),
     tests("RangeLocksTests", ["RangeLocks", "Oracle"]),
-    tests("NBDProtocolTests", ["NBDProtocol"]),
+    tests("NBDProtocolTests", ["NBDProtocol", "Oracle"]),
     tests(
       "CommandTests",
       [

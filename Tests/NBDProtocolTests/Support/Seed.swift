@@ -1,19 +1,8 @@
 // Everything random of a test comes from one printed seed.
 
-/// SplitMix64.
-struct SeededGenerator: RandomNumberGenerator {
-  private var state: UInt64
+import Oracle
 
-  init(seed: UInt64) { state = seed }
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var mixed = state
-    mixed = (mixed ^ (mixed >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-    return mixed ^ (mixed >> 31)
-  }
-}
+typealias SeededGenerator = Oracle.SeededGenerator
 
 /// A fresh seed, printed so that a failure can be repeated: put the number in the place of the call.
 func printedSeed(_ test: String = #function) -> UInt64 {
