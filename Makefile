@@ -49,7 +49,7 @@ endef
 # $(call sanitized,SANITIZER,FOLDER,ENVIRONMENT): every test but those of texts and of the bench, on ext4 and on XFS, with the
 # sanitized daemon where one is needed. Sanitized code is slow: the oracle judges fewer operations. What it weighs is its own:
 # anIdleChannelIsSmall is left out.
-SANITIZED_TESTS := RangeLocksTests|BlockBackendTests|NBDServerCoreTests|SyscallsTests|EventLoopsTests|SparseFileTests|HoldfastServerTests|IntegrationTests
+SANITIZED_TESTS := RangeLocksTests|BlockBackendTests|FaultsTests|NBDServerCoreTests|SyscallsTests|EventLoopsTests|SparseFileTests|HoldfastServerTests|IntegrationTests
 define sanitized
 export HOLDFAST_SANITIZED=1
 swift build --build-tests --sanitize=$(1) --scratch-path $(2)
@@ -62,7 +62,7 @@ for kind in ext4 xfs; do
 done
 endef
 
-.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-curves bench-growth allocations bench-packages guards torture torture-kill torture-stories torture-peers torture-build tsan asan clean
+.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-curves bench-growth allocations bench-packages guards mutants torture torture-kill torture-stories torture-peers torture-build tsan asan clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -183,6 +183,9 @@ torture-peers: bench-packages torture-build ## what holdfast-torture finds in nb
 	  echo "make: peers on $$kind"
 	  scripts/on-filesystem $$kind scripts/torture-peers $(or $(SECONDS_EACH),10)
 	done
+
+mutants: test-packages ## each bug of Mutants/ has to be caught by the test that it names; ONLY=core- PREFIX=nice
+	@PREFIX='$(PREFIX)' scripts/mutants '$(ONLY)'
 
 tsan: test-packages ## the tests under ThreadSanitizer, cold reads by threads; on ext4 and XFS; FILTER=ColdReadTests
 	@$(call sanitized,thread,.build-tsan,HOLDFAST_COLD_READS=threads TSAN_OPTIONS=halt_on_error=1:suppressions=$(CURDIR)/scripts/tsan.suppressions)
