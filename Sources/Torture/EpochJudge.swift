@@ -4,37 +4,70 @@ import Oracle
 
 package struct EpochJudge {
   private let epoch: Epoch
-  private let history: EpochHistory
+  private var history: EpochHistory
   /// Witnesses of one category and epoch.
   private static let findingsMax = 3
 
-  package static func judge(_ epoch: Epoch) -> [Finding] { EpochJudge(epoch).findings() }
+  package static func judge(_ epoch: Epoch) -> [Finding] {
+    var judge = EpochJudge(epoch)
+    return judge.findings()
+  }
 
   private init(_ epoch: Epoch) {
     self.epoch = epoch
     history = EpochHistory(epoch)
   }
 
-  private func findings() -> [Finding] {
-    var found = history.stale.prefix(EpochJudge.findingsMax).map(staleFinding)
+  private mutating func findings() -> [Finding] {
+    var found = history.stale.prefix(EpochJudge.findingsMax).map(staleFinding) + takeTorn()
     guard History(history.operations + history.holes).firstViolation() != nil else { return found }
 
     let afterKill = Set(epoch.requests.filter(\.isAfterKill).map(\.id))
     let beforeKill = history.operations.filter { !afterKill.contains($0.id) }
     found += perBlock(beforeKill, .linearizability)
-    if epoch.killed != nil {
+    let isRight = !found.contains { $0.category.isPromised }
+    if isRight, epoch.killed != nil {
       let durable = perBlock(withDurableOnly(history.operations), .durability)
       found += durable
-      if durable.isEmpty, found.isEmpty { found += perBlock(history.operations, .lost) }
+      if durable.isEmpty { found += perBlock(history.operations, .lost) }
     }
-    if found.isEmpty { found += perBlock(history.operations + history.holes, .status) }
+    if isRight { found += perBlock(beforeKill + history.holes, .status) }
     if !found.contains(where: { $0.category == .linearizability }),
       History(beforeKill).firstViolation() != nil
     {
       found.append(finding(.atomicity, beforeKill))
     }
-    if found.isEmpty { found.append(finding(.atomicity, history.operations + history.holes)) }
+    if found.allSatisfy({ $0.category == .torn }) {
+      found.append(finding(.atomicity, history.operations + history.holes))
+    }
     return found
+  }
+
+  /// Takes READs out of the history whose torn blocks were all being changed at the time. Others are no matter of overlapping.
+  private mutating func takeTorn() -> [Finding] {
+    var found: [Finding] = []
+    for read in history.operations where read.seen.contains(where: { $0.content == .broken }) {
+      let broken = read.seen.filter { $0.content == .broken }.map(\.blocks)
+      let changes = history.operations.filter { isGoing(on: $0, beside: read) }
+      let isExplained = broken.allSatisfy { run in
+        run.allSatisfy { block in changes.contains { $0.blocks.contains(block) } }
+      }
+      guard isExplained else { continue }
+      history.operations.removeAll { $0.id == read.id }
+      let neighbours = changes.filter { change in broken.contains { $0.overlaps(change.blocks) } }
+      if found.count < EpochJudge.findingsMax {
+        found.append(finding(.torn, of: neighbours.suffix(EpochJudge.neighboursMax) + [read]))
+      }
+    }
+    return found
+  }
+
+  private static let neighboursMax = 4
+
+  /// A change that had not ended when the READ began, nor begun when that had ended.
+  private func isGoing(on change: Operation, beside read: Operation) -> Bool {
+    change.kind != .read && history.settledIDs[change.id] == nil && change.invoked < read.completed ?? .max
+      && read.invoked < change.completed ?? .max
   }
 
   /// What is impossible on some blocks alone, at most one finding for the same requests.
@@ -83,13 +116,11 @@ package struct EpochJudge {
   }
 
   private func finding(_ category: Category, _ operations: [Operation]) -> Finding {
-    var ids = Set(Minimizer.witness(of: operations))
-    if ids.count == 1, let torn = operations.first(where: { ids.contains($0.id) }) {
-      // A torn block speaks for itself. What went on there at the time tells where it comes from.
-      let others = operations.filter { isGoing(on: $0, beside: torn) }
-      ids.formUnion(others.prefix(EpochJudge.neighboursMax).map(\.id))
-    }
-    let parts = operations.filter { ids.contains($0.id) }
+    let ids = Set(Minimizer.witness(of: operations))
+    return finding(category, of: operations.filter { ids.contains($0.id) })
+  }
+
+  private func finding(_ category: Category, of parts: [Operation]) -> Finding {
     let requests = Dictionary(epoch.requests.map { ($0.id, $0) }, uniquingKeysWith: { one, _ in one })
     var lines: [WitnessLine] = []
     var shown: Set<UInt64> = []
@@ -107,22 +138,13 @@ package struct EpochJudge {
     return Finding(category: category, epoch: epoch.number, summary: summary(category), witness: lines)
   }
 
-  private static let neighboursMax = 4
-
-  /// It changes a block that the READ found torn, and neither had ended when the other began.
-  private func isGoing(on change: Operation, beside read: Operation) -> Bool {
-    guard change.kind != .read, history.settledIDs[change.id] == nil,
-      change.invoked < read.completed ?? .max, read.invoked < change.completed ?? .max
-    else { return false }
-    return read.seen.contains { $0.content == .broken && $0.blocks.overlaps(change.blocks) }
-  }
-
   private func summary(_ category: Category) -> String {
     switch category {
     case .linearizability: "no order of these requests explains what was read from one block"
     case .status: "data that was acknowledged, and that nothing had zeroed, was called a hole or zeroes"
     case .durability: "a change that was acknowledged and synced is gone after the kill"
     case .lost: "a change that was acknowledged, and not synced, is gone after the kill"
+    case .torn: "a block of 512 bytes is neither as it was before nor as it was afterwards"
     case .atomicity: "each block alone is right, but no order of whole requests explains what was read"
     }
   }

@@ -11,6 +11,9 @@ package enum Category: String, Sendable, CaseIterable {
   /// What was acknowledged, but covered by no sync, is gone after the server was killed. No promise of the protocol, but the
   /// page cache would have kept it.
   case lost
+  /// A READ found a part of a block as a change that was going on left it, and the rest as it was before. Disks do better; the
+  /// protocol says nothing about requests that overlap.
+  case torn
   /// A request took effect in parts. The protocol promises nothing here.
   case atomicity
 
@@ -20,6 +23,7 @@ package enum Category: String, Sendable, CaseIterable {
     case .status: "block status never hides data"
     case .durability: "FLUSH and FUA survive a kill"
     case .lost: "acknowledged changes survive a kill"
+    case .torn: "blocks are whole beside a change"
     case .atomicity: "requests are atomic as a whole"
     }
   }
@@ -28,7 +32,7 @@ package enum Category: String, Sendable, CaseIterable {
   package var isPromised: Bool {
     switch self {
     case .linearizability, .status, .durability: true
-    case .lost, .atomicity: false
+    case .lost, .torn, .atomicity: false
     }
   }
 }

@@ -113,11 +113,23 @@ private func categories(_ epoch: Epoch) -> [Torture.Category] { EpochJudge.judge
 
   @Test func tornBlockBringsWhoWroteIt() throws {
     var script = Script()
+    script.make(1, .write, 4..<8)
     script.send(2, .write, 0..<8)
-    script.make(3, .read, 0..<8, seen: [Run(0..<4, .written(by: 2)), Run(4..<5, .broken), Run(5..<8, .zero)])
+    script.make(3, .read, 0..<8, seen: [Run(0..<4, .written(by: 2)), Run(4..<5, .broken), Run(5..<8, .written(by: 1))])
     script.answer(2)
-    let finding = try #require(EpochJudge.judge(script.epoch()).first { $0.category == .linearizability })
-    #expect(finding.witness.map(\.command) == ["WRITE #2", "READ"])
+    let findings = EpochJudge.judge(script.epoch())
+    #expect(findings.map(\.category) == [.torn])
+    #expect(try #require(findings.first).witness.map(\.command) == ["WRITE #2", "READ"])
+  }
+
+  /// Nothing was going on there: no matter of requests that overlap.
+  @Test func brokenBlockInQuietIsAccused() {
+    var script = Script()
+    script.make(2, .write, 0..<8)
+    script.send(4, .write, 0..<4)
+    script.make(3, .read, 0..<8, seen: [Run(0..<4, .written(by: 2)), Run(4..<5, .broken), Run(5..<8, .written(by: 2))])
+    script.answer(4)
+    #expect(categories(script.epoch()) == [.linearizability])
   }
 
   @Test func holeOverAcknowledgedDataIsAccused() throws {

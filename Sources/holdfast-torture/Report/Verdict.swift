@@ -30,7 +30,7 @@ struct Verdict: Sendable {
   var categories: [Torture.Category] {
     Torture.Category.allCases.filter { category in
       switch category {
-      case .linearizability, .atomicity: true
+      case .linearizability, .torn, .atomicity: true
       case .status: settings.shape.mix.weights[.status] != nil
       case .durability: tally.kills > 0 && (advertised.flush || advertised.fua)
       case .lost: tally.kills > 0
