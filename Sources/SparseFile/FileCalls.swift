@@ -11,18 +11,23 @@ struct FileCalls: Sendable {
   /// Nothing between us and the kernel.
   static let kernel = FileCalls()
 
-  var hook: Hook?
+  private let hook: Hook?
+  /// A hook stands in front of the calls. Apart from it, so that the common case looks at a bit and counts no reference.
+  let areObserved: Bool
   /// The hook is there to do harm: its answers may take their time, as a remote file system's do.
-  var isFaulty = false
+  let isFaulty: Bool
 
-  /// A hook stands in front of the calls.
-  var areObserved: Bool { hook != nil }
+  init(hook: Hook? = nil, isFaulty: Bool = false) {
+    self.hook = hook
+    areObserved = hook != nil
+    self.isFaulty = isFaulty
+  }
 
   @inline(__always)
   private func call(
     _ kind: FileCall.Kind, _ offset: UInt64, _ length: UInt64, _ perform: (UInt64) throws(Errno) -> UInt64
   ) throws(Errno) -> UInt64 {
-    guard let hook else { return try perform(length) }
+    guard areObserved, let hook else { return try perform(length) }
     var answer = hook(FileCall(kind: kind, offset: offset, length: length))
     while true {
       switch answer {
