@@ -49,7 +49,6 @@ endef
 # $(call sanitized,SANITIZER,FOLDER,ENVIRONMENT): every test but those of texts and of the bench, on ext4 and on XFS, with the
 # sanitized daemon where one is needed. Sanitized code is slow: the oracle judges fewer operations. What it weighs is its own:
 # anIdleChannelIsSmall is left out.
-SANITIZED_TESTS := RangeLocksTests|BlockBackendTests|FaultsTests|NBDServerCoreTests|SyscallsTests|EventLoopsTests|SparseFileTests|HoldfastServerTests|IntegrationTests
 define sanitized
 export HOLDFAST_SANITIZED=1
 swift build --build-tests --sanitize=$(1) --scratch-path $(2)
@@ -57,12 +56,12 @@ for kind in ext4 xfs; do
   echo "make: $(1) sanitizer on $$kind"
   env $(3) HOLDFAST_BINARY=$(CURDIR)/$(2)/debug/holdfast HOLDFAST_ATOMICITY_OPERATIONS=10000 \
     scripts/on-filesystem $$kind swift test --skip-build --disable-xctest --sanitize=$(1) --scratch-path $(2) \
-    --filter '$(or $(FILTER),$(SANITIZED_TESTS))' --skip anIdleChannelIsSmall 2>&1 | tee $(2)/test.log \
+    --filter '$(or $(FILTER),.)' --skip 'anIdleChannelIsSmall|TidyTests' 2>&1 | tee $(2)/test.log \
     || { echo "make: FAILED under the $(1) sanitizer on $$kind"; scripts/failed-tests $(2)/test.log; exit 1; }
 done
 endef
 
-.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-curves bench-growth allocations bench-packages guards mutants torture torture-kill torture-stories torture-peers torture-build tsan asan clean
+.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-curves bench-growth allocations bench-packages guards mutants torture torture-kill torture-stories torture-peers torture-build tsan asan fuzz clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -80,7 +79,7 @@ test: test-packages lint release ## every test but those that need their own tar
 	echo "make test: $$tests tests passed"
 
 lint: ## the format check
-	@swift format lint --strict --recursive Package.swift Sources Tests
+	@swift format lint --strict --recursive Package.swift Sources Tests Fuzz
 
 release:
 	@swift build -c release --product holdfast
@@ -194,5 +193,8 @@ tsan: test-packages ## the tests under ThreadSanitizer, cold reads by threads; o
 asan: test-packages ## the tests under AddressSanitizer, cold reads by io_uring; on ext4 and XFS; FILTER=ColdReadTests
 	@$(call sanitized,address,.build-asan,ASAN_OPTIONS=detect_leaks=0)
 
+fuzz: build-packages ## the four fuzz targets with AddressSanitizer, and what they cover; SECONDS=60 for each, TARGETS='options server'
+	@scripts/fuzz $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60) $(TARGETS)
+
 clean: ## remove everything that was built
-	@rm -rf .build .build-tsan .build-asan
+	@rm -rf .build .build-tsan .build-asan .build-fuzz

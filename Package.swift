@@ -140,6 +140,15 @@ let package = Package(
         "TestBackends", "NBDClient", "Oracle", "DaemonHarness", system, log,
       ]),
 
+    // What the fuzzer feeds, `make fuzz`; the tests replay its corpus.
+    .target(
+      name: "FuzzTargets",
+      dependencies: ["NBDServerCore", "NBDProtocol", "RangeLocks", "BlockBackend", "Oracle", system],
+      path: "Fuzz/Targets", swiftSettings: harness),
+    .testTarget(
+      name: "FuzzTests", dependencies: ["FuzzTargets", "BlockBackend", "Oracle"],
+      swiftSettings: harness + [.define("GUARD_SWITCHES", .when(configuration: .debug))]),
+
     // Real clients against the built daemon.
     support("NBDClient"),
     support("DaemonHarness", ["NBDClient", "Locking"]),
@@ -168,4 +177,12 @@ if Context.environment["HOLDFAST_SANITIZED"] != nil {
 // `make mutants` builds the few tests that it needs: all of them take longest to link.
 if let names = Context.environment["HOLDFAST_TEST_TARGETS"]?.split(separator: ",").map(String.init) {
   package.targets.removeAll { $0.type == .test && !names.contains($0.name) }
+}
+
+// libFuzzer brings a `main` of its own, which only its linker flags find.
+if Context.environment["HOLDFAST_FUZZ"] != nil {
+  package.targets.append(
+    .executableTarget(
+      name: "holdfast-fuzz", dependencies: ["FuzzTargets"], path: "Fuzz/Driver",
+      swiftSettings: harness + [.unsafeFlags(["-parse-as-library"])]))
 }
