@@ -61,7 +61,7 @@ for kind in ext4 xfs; do
 done
 endef
 
-.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-curves bench-growth allocations bench-packages guards mutants torture torture-kill torture-stories torture-peers torture-build tsan asan fuzz clean
+.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-curves bench-growth allocations bench-packages guards mutants torture torture-kill torture-stories torture-peers torture-build tsan asan fuzz soak clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -195,6 +195,10 @@ asan: test-packages ## the tests under AddressSanitizer, cold reads by io_uring;
 
 fuzz: build-packages ## the four fuzz targets with AddressSanitizer, and what they cover; SECONDS=60 for each, TARGETS='options server'
 	@scripts/fuzz $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60) $(TARGETS)
+
+soak: build-packages release ## daemons under load, bad clients and faults; memory, descriptors and threads stay flat; SECONDS=1800
+	@swift build -c release --product holdfast-soak
+	.build/release/holdfast-soak --seconds $(if $(filter command line,$(origin SECONDS)),$(SECONDS),1800)
 
 clean: ## remove everything that was built
 	@rm -rf .build .build-tsan .build-asan .build-fuzz

@@ -140,6 +140,16 @@ let package = Package(
         "TestBackends", "NBDClient", "Oracle", "DaemonHarness", system, log,
       ]),
 
+    // Keeps daemons under load for long; `make soak`.
+    .executableTarget(
+      name: "holdfast-soak",
+      dependencies: [
+        "DaemonHarness", "NBDClient", "Locking", "Oracle",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: harness),
+    .testTarget(name: "SoakTests", dependencies: ["holdfast-soak"], swiftSettings: harness),
+
     // What the fuzzer feeds, `make fuzz`; the tests replay its corpus.
     .target(
       name: "FuzzTargets",
@@ -170,7 +180,8 @@ if access("/usr/include/libnbd.h", R_OK) != 0 {
 // what is looked at: they are clients.
 if Context.environment["HOLDFAST_SANITIZED"] != nil {
   package.targets.removeAll {
-    $0.name.hasPrefix("holdfast-bench") || ["BenchTests", "holdfast-torture", "TortureCommandTests"].contains($0.name)
+    $0.name.hasPrefix("holdfast-bench")
+      || ["BenchTests", "SoakTests", "holdfast-soak", "holdfast-torture", "TortureCommandTests"].contains($0.name)
   }
 }
 

@@ -34,6 +34,7 @@ import Testing
     "holdfast-torture": [
       "Torture", "Oracle", "CNbd", "Locking", "Syscalls", "ArgumentParser", "Synchronization", "Glibc",
     ],
+    "holdfast-soak": ["DaemonHarness", "NBDClient", "Locking", "Oracle", "ArgumentParser", "Dispatch", "Glibc"],
     "holdfast-bench-locks": ["RangeLocks", "Syscalls", "SystemPackage", "Glibc"],
   ]
 
