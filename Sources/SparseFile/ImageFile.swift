@@ -83,7 +83,7 @@ extension ImageFile {
   package func read(into bytes: inout MutableRawSpan, at offset: UInt64) throws(BackendError) {
     let range = offset..<offset + UInt64(bytes.byteCount)
     // The end of the file inside `range` (it was cut by somebody) is 0 bytes done, which the splitter makes EIO.
-    try forEachPiece(of: range, pieceBytesMax: Files.transferBytesMax, pause: calls.pause) {
+    try forEachPiece(of: range, pieceBytesMax: Files.transferBytesMax, pause: { calls.pause($0) }) {
       (position, length) throws(Errno) in
       let start = Int(position - offset)
       var piece = bytes._mutatingExtracting(start..<start + Int(length))
@@ -137,7 +137,7 @@ extension ImageFile {
 
   package func write(_ bytes: RawSpan, at offset: UInt64) throws(BackendError) {
     let range = offset..<offset + UInt64(bytes.byteCount)
-    try forEachPiece(of: range, pieceBytesMax: Files.transferBytesMax, pause: calls.pause) {
+    try forEachPiece(of: range, pieceBytesMax: Files.transferBytesMax, pause: { calls.pause($0) }) {
       (position, length) throws(Errno) in
       let start = Int(position - offset)
       guard guards.stands(.resumeAfterShortWrite) || start == 0 else {

@@ -87,7 +87,7 @@ extension ImageFile {
   ) throws(BackendError) {
     var slice = SliceSize()
     let clock = ContinuousClock()
-    try forEachPiece(of: range, pieceBytesMax: .max, pause: calls.pause) { offset, length throws(Errno) in
+    try forEachPiece(of: range, pieceBytesMax: .max, pause: { calls.pause($0) }) { offset, length throws(Errno) in
       // Readers of the file that waited for the last slice go first: they may need this CPU.
       if offset != range.lowerBound { yieldThread() }
       let end = slice.end(from: offset, limit: offset + length)
