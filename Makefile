@@ -19,7 +19,7 @@ ARGS ?=
 BUILD_PACKAGES := binutils ca-certificates git libc6-dev libstdc++-12-dev liburing-dev
 # Real clients and file systems. nbdinfo runs file, which it does not depend on.
 TEST_PACKAGES := $(BUILD_PACKAGES) strace procps \
-  libnbd-dev libnbd-bin file nbdfuse nbdkit qemu-utils fio \
+  libnbd-dev libnbd-bin file nbdfuse nbdkit qemu-utils fio systemd mandoc \
   fuse3 xfsprogs e2fsprogs btrfs-progs
 
 # The servers that holdfast is compared with, and their clients.

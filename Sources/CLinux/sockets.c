@@ -79,6 +79,22 @@ int hf_socket_pair(int *a, int *b) {
   return 0;
 }
 
+int hf_send_datagram(const char *name, const void *bytes, size_t count) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  size_t length = strlen(name);
+  if (length == 0 || length >= sizeof address.sun_path) return -EINVAL;
+  memcpy(address.sun_path, name, length);
+  int isAbstract = name[0] == '@';
+  if (isAbstract) address.sun_path[0] = 0;
+  int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + (isAbstract ? 0 : 1));
+  ssize_t r = sendto(fd, bytes, count, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&address, size);
+  int result = r < 0 ? -errno : 0;
+  close(fd);
+  return result;
+}
+
 int hf_bind(int fd, const struct hf_address *address) {
   struct sockaddr_storage storage;
   socklen_t length = hf_to_sockaddr(address, &storage);
@@ -276,7 +292,11 @@ int hf_signal_descriptor(int number) {
   memset(&action, 0, sizeof action);
   action.sa_handler = count_signal;
   action.sa_flags = SA_RESTART;
-  if (sigaction(number, &action, NULL) == 0) return fd;
+  // Whoever started us may have had it blocked, and a mask survives exec.
+  sigset_t own;
+  sigemptyset(&own);
+  sigaddset(&own, number);
+  if (sigaction(number, &action, NULL) == 0 && pthread_sigmask(SIG_UNBLOCK, &own, NULL) == 0) return fd;
   int error = errno;
   close(fd);
   return -error;

@@ -40,7 +40,7 @@ package final class Server: Sendable {
   private let attended = Atomic<Bool>(false)
   let logger: Logger
   let guards: GuardSwitches
-  private let cpus: Int
+  let cpus: Int
   private let spins: Bool
   let coldReads: ColdReadMode
   /// The kernel gives no io_uring.
@@ -128,14 +128,21 @@ package final class Server: Sendable {
   /// - Returns: the address with its real port.
   package func listen(tcp address: SocketAddress) throws(Errno) -> SocketAddress {
     let socket = try Sockets.listenTCP(address)
-    // Accepted TCP sockets inherit these.
-    try Sockets.setReceiveTimeout(socket.number, milliseconds: Limits.leaseQuietMilliseconds)
-    try Sockets.setNoDelay(socket.number)
-    try Sockets.setKeepalive(
-      socket.number, idleSeconds: 60, intervalSeconds: 15, userTimeoutSeconds: Int32(Limits.userTimeoutSeconds))
     let bound = try Sockets.localAddress(socket.number) ?? address
-    try add(socket, file: nil)
+    try listen(inherited: socket)
     return bound
+  }
+
+  /// Accepts from a socket that listens already; the file of a Unix socket belongs to whoever made it. Any thread.
+  package func listen(inherited socket: consuming OwnedDescriptor) throws(Errno) {
+    if try Sockets.localAddress(socket.number)?.isUnix == false {
+      // Accepted TCP sockets inherit these.
+      try Sockets.setReceiveTimeout(socket.number, milliseconds: Limits.leaseQuietMilliseconds)
+      try Sockets.setNoDelay(socket.number)
+      try Sockets.setKeepalive(
+        socket.number, idleSeconds: 60, intervalSeconds: 15, userTimeoutSeconds: Int32(Limits.userTimeoutSeconds))
+    }
+    try add(socket, file: nil)
   }
 
   /// Listens on a Unix socket that is made with `mode`, and removed at the end. Any thread.

@@ -26,6 +26,9 @@ int hf_socket_stream(int family);
 int hf_socket_pair(int *a, int *b);
 int hf_bind(int fd, const struct hf_address *address);
 int hf_connect(int fd, const struct hf_address *address);
+// One datagram to a Unix socket; a name that begins with '@' stands in the abstract namespace, whose names begin with a zero
+// byte and end nowhere (unix(7)). Never waits.
+int hf_send_datagram(const char *name, const void *bytes, size_t count);
 int hf_listen(int fd, int backlog);
 // accept4 is missing from Swift's Glibc module. The accepted socket is blocking: accept4 inherits no O_NONBLOCK.
 int hf_accept(int fd, struct hf_address *peer);

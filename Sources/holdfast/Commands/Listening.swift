@@ -6,6 +6,15 @@ import Syscalls
 import SystemPackage
 
 extension Server {
+  /// Accepts from sockets that a service manager opened.
+  func listen(on inherited: [(descriptor: Int32, address: SocketAddress)]) throws(CommandFailure) {
+    for (descriptor, address) in inherited {
+      do throws(Errno) { try listen(inherited: OwnedDescriptor(owning: descriptor)) } catch {
+        throw CommandFailure(ExitStatus(listening: error), "cannot listen on \(address): \(reason(error))")
+      }
+    }
+  }
+
   /// Listens everywhere that `plan` says.
   /// - Returns: the addresses as bound, with the ports that the kernel chose.
   func listen(_ plan: ServePlan) throws(CommandFailure) -> [SocketAddress] {

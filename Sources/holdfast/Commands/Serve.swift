@@ -11,7 +11,12 @@ import Syscalls
 import SystemPackage
 
 /// Serves until a signal ends the process.
-func serve(_ plan: ServePlan, logger: Logger) throws(CommandFailure) -> Never {
+/// - Parameters:
+///   - inherited: sockets that listen already.
+///   - manager: who wants to hear how we are.
+func serve(
+  _ plan: ServePlan, inherited: [(descriptor: Int32, address: SocketAddress)], manager: ServiceManager?, logger: Logger
+) throws(CommandFailure) -> Never {
   prepareProcess(plan, logger)
 
   let cpus = onlineCPUCount()
@@ -23,14 +28,17 @@ func serve(_ plan: ServePlan, logger: Logger) throws(CommandFailure) -> Never {
     exports: opened.exports, limits: limits, cpus: cpus, spins: plan.spins, coldReads: .ofEnvironment, logger: logger,
     guards: plan.guards)
   do throws(CommandFailure) {
-    try endOnSignals(server, logger)
-    let listeners = try server.listen(plan)
+    let supervision = manager.map { Supervision($0, server: server, exports: opened.exports.count, logger: logger) }
+    try endOnSignals(server, supervision, logger)
+    try server.listen(on: inherited)
+    let listeners = inherited.map(\.address) + (try server.listen(plan))
     let rows = opened.exports.map {
       StartupReport.Row(
         name: $0.name, sizeBytes: $0.image.backend.geometry.sizeBytes,
         isReadOnly: $0.isReadOnly || !$0.image.backend.capabilities.contains(.writable))
     }
     try writeToStandardOutput(StartupReport(rows: rows, listeners: listeners).text)
+    supervision?.begin()
   } catch {
     // Sockets that were made are removed; nothing has been served.
     let failure = error
@@ -61,7 +69,7 @@ private func prepareProcess(_ plan: ServePlan, _ logger: Logger) {
 private let repeatedSignalNanoseconds: Int64 = 200_000_000
 
 /// The first SIGTERM or SIGINT finishes what is in flight and syncs; the second ends the process at once.
-private func endOnSignals(_ server: Server, _ logger: Logger) throws(CommandFailure) {
+private func endOnSignals(_ server: Server, _ supervision: Supervision?, _ logger: Logger) throws(CommandFailure) {
   do throws(Errno) {
     let first = Locked<Int64?>(nil)
     for (number, name) in [(SIGTERM, "SIGTERM"), (SIGINT, "SIGINT")] {
@@ -78,6 +86,7 @@ private func endOnSignals(_ server: Server, _ logger: Logger) throws(CommandFail
           _exit(ExitStatus.ioError.rawValue)
         }
         logger.notice("\(name): stopping; send it again to stop at once")
+        supervision?.stop()
         server.shutDown { end in exit(end.failedSyncs.isEmpty ? 0 : ExitStatus.ioError.rawValue) }
       }
     }

@@ -4,6 +4,7 @@ import ArgumentParser
 import BlockBackend
 import Logging
 import Syscalls
+import SystemPackage
 
 struct ServeCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -76,19 +77,31 @@ struct ServeCommand: ParsableCommand {
   var images: [String] = []
 
   func run() throws {
-    var plan = try makePlan()
+    let inherited = try inheritedSockets()
+    var directories = RuntimeDirectories.ofThisProcess()
+    directories.socketsAreInherited = !inherited.isEmpty
+    var plan = try makePlan(directories)
     #if GUARD_SWITCHES
     plan.guards = GuardSwitches(without: withoutGuard)
     #endif
     LoggingSystem.bootstrap { [logLevel] _ in StderrLogHandler(style: .ofStandardError(), level: logLevel) }
-    try serve(plan, logger: Logger(label: "holdfast"))
+    let inheritedAddresses = try plan.adopt(inherited)
+    let sockets = zip(inherited, inheritedAddresses).map { ($0.descriptor, $1) }
+    try serve(
+      plan, inherited: sockets, manager: ServiceManager.takeFromEnvironment(), logger: Logger(label: "holdfast"))
+  }
+
+  private func inheritedSockets() throws(CommandFailure) -> [InheritedSocket] {
+    do throws(Errno) { return try InheritedSocket.takeFromEnvironment() } catch {
+      throw CommandFailure(.usage, "LISTEN_FDS is not a number of sockets from 0 to 1024; it is for service managers")
+    }
   }
 
   /// What the arguments, or the file they name, ask for.
-  private func makePlan() throws(CommandFailure) -> ServePlan {
-    guard let config else { return try plan(resolve: SocketAddress.resolve, directories: .ofThisProcess()) }
+  private func makePlan(_ directories: RuntimeDirectories) throws(CommandFailure) -> ServePlan {
+    guard let config else { return try plan(resolve: SocketAddress.resolve, directories: directories) }
     try refuseArgumentsBesideConfiguration()
-    return try readConfigurationFile(config, resolve: SocketAddress.resolve, directories: .ofThisProcess())
+    return try readConfigurationFile(config, resolve: SocketAddress.resolve, directories: directories)
   }
 }
 

@@ -48,8 +48,9 @@ struct ConfigurationReader {
   }
 
   private func readServer(_ server: inout TableReader, _ plan: inout ServePlan, names: [String]) {
+    plan.allowsPlaintext = server.boolean("allow-plaintext") ?? false
     let addresses = AddressReader(
-      resolve: resolve, allowsPlaintext: server.boolean("allow-plaintext") ?? false,
+      resolve: resolve, allowsPlaintext: plan.allowsPlaintext,
       permission: "allow-plaintext = true")
     for (text, line) in server.strings("listen") ?? [] {
       do throws(AddressMistake) {

@@ -9,6 +9,8 @@ struct RuntimeDirectories: Equatable, Sendable {
   var unitDirectory: String?
   /// XDG_RUNTIME_DIR.
   var userDirectory: String?
+  /// A service manager has opened sockets for this process.
+  var socketsAreInherited = false
 
   static func ofThisProcess() -> RuntimeDirectories {
     RuntimeDirectories(
@@ -29,6 +31,9 @@ extension ServePlan {
   /// A Unix socket and 127.0.0.1.
   /// - Throws: a clause that says what to pass instead.
   mutating func listenByDefault(_ directories: RuntimeDirectories) throws(AddressMistake) {
+    listenersOrigin = .nobody
+    // Whoever opened sockets for us has said where.
+    if directories.socketsAreInherited { return }
     guard let directory = directories.socketDirectory else {
       throw AddressMistake(
         clause: "XDG_RUNTIME_DIR is not set, so there is no place for a socket; "

@@ -9,6 +9,8 @@ extension ServeCommand {
     plan.exports = try exports()
     if images.count == 1 { plan.defaultExport = fileName(images[0]) }
     plan.listeners = try listeners(resolve)
+    plan.listenersOrigin = .arguments
+    plan.allowsPlaintext = allowPlaintext
     if plan.listeners.isEmpty {
       do throws(AddressMistake) { try plan.listenByDefault(directories) } catch {
         throw CommandFailure(.usage, error.clause)

@@ -8,6 +8,9 @@ import Syscalls
 /// Everything the server needs to know.
 struct ServePlan: Equatable, Sendable {
   var listeners: [SocketAddress] = []
+  var listenersOrigin = ListenersOrigin.configuration
+  /// TCP addresses that other machines reach are allowed, though nothing encrypts them.
+  var allowsPlaintext = false
   /// Made before listening when it is not there: the directory of the default socket.
   var socketDirectory: String?
   var exports: [ExportPlan] = []
@@ -22,6 +25,9 @@ struct ServePlan: Equatable, Sendable {
 
   static let connectionsMaxDefault = 1024
 }
+
+/// Who said where to listen.
+enum ListenersOrigin { case nobody, arguments, configuration }
 
 /// One image and how it is offered.
 struct ExportPlan: Equatable, Sendable {

@@ -26,10 +26,11 @@ package final class Daemon {
   /// `tcp` adds a listener on a free port of 127.0.0.1; `limits` is shell that runs before, like `ulimit -n 64`.
   package static func start(
     in scratch: Scratch, _ arguments: [String], tcp: Bool = false, limits: String? = nil,
-    socket name: String = "nbd.sock"
+    environment: [String] = [], socket name: String = "nbd.sock"
   ) throws -> Daemon {
     let socket = scratch.file(name)
-    let daemon = try launch(in: scratch, arguments, tcp: tcp, limits: limits, socket: socket)
+    let daemon = try launch(
+      in: scratch, arguments, tcp: tcp, limits: limits, environment: environment, socket: socket)
     let isUp = try eventually(seconds: 20) {
       if let status = daemon.child.status() { throw HarnessError("the daemon ended: \(status)\n\(daemon.log)") }
       return (try? RawSocket(unix: socket)) != nil
@@ -40,16 +41,18 @@ package final class Daemon {
 
   /// Starts without waiting, for daemons that are expected to refuse.
   package static func launch(
-    in scratch: Scratch, _ arguments: [String], tcp: Bool = false, limits: String? = nil, socket: String
+    in scratch: Scratch, _ arguments: [String], tcp: Bool = false, limits: String? = nil,
+    environment: [String] = [], socket: String
   ) throws -> Daemon {
     guard exists(binary) else { throw HarnessError("no daemon at \(binary): build it first, or set HOLDFAST_BINARY") }
     let all = ["serve", "--unix", socket] + (tcp ? ["--tcp", "127.0.0.1:0"] : []) + arguments
     let log = scratch.file("daemon-\(monotonicSeconds()).log")
     let child =
       if let limits {
-        try Child("/bin/bash", ["-c", "\(limits); exec \"$0\" \"$@\"", binary] + all, outputPath: log)
+        try Child(
+          "/bin/bash", ["-c", "\(limits); exec \"$0\" \"$@\"", binary] + all, outputPath: log, environment: environment)
       } else {
-        try Child(binary, all, outputPath: log)
+        try Child(binary, all, outputPath: log, environment: environment)
       }
     scratch.atEnd {
       if child.status() == nil {

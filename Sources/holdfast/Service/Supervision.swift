@@ -1,0 +1,115 @@
+// Keeps the service manager informed (sd_notify(3)): that we serve, what we do, that we are alive, that the end takes time.
+
+import EventLoops
+import HoldfastServer
+import Locking
+import Logging
+import Syscalls
+import SystemPackage
+
+/// What the manager is told, as assignments. Pure.
+enum ServiceState {
+  case ready(exports: Int, connections: Int)
+  case stopping
+
+  var assignments: [String] {
+    switch self {
+    case .ready: ["READY=1", "STATUS=\(status)"]
+    case .stopping: ["STOPPING=1", "STATUS=\(status)"]
+    }
+  }
+
+  var status: String {
+    switch self {
+    case .ready(let exports, let connections):
+      "serving \(count(exports, "export")), \(count(connections, "connection"))"
+    case .stopping: "finishing what is in flight, then syncing"
+    }
+  }
+
+  private func count(_ number: Int, _ noun: String) -> String { "\(number) \(noun)\(number == 1 ? "" : "s")" }
+}
+
+/// Speaks to the manager for one server. Its timers run on the server's loop, so that a loop that hangs is noticed.
+final class Supervision: Sendable {
+  /// While stopping, the manager is asked every `extensionSeconds / 3` for `extensionSeconds` more.
+  private static let extensionSeconds = 15
+  private static let statusSeconds = 5
+
+  private let manager: ServiceManager
+  private let server: Server
+  private let exports: Int
+  private let logger: Logger
+  private let state = Locked(State())
+
+  private struct State {
+    var lastStatus = ""
+    var isStopping = false
+    /// A worker has not yet taken the no-op that it was sent.
+    var isProbing = false
+    var saidBusy = false
+  }
+
+  init(_ manager: ServiceManager, server: Server, exports: Int, logger: Logger) {
+    self.manager = manager
+    self.server = server
+    self.exports = exports
+    self.logger = logger
+  }
+
+  /// Every export is open and every socket listens. Once.
+  func begin() {
+    tell(serving.assignments)
+    state.withLock { $0.lastStatus = serving.status }
+    server.loop.every(milliseconds: Supervision.statusSeconds * 1000) { [self] in tellStatus() }
+    guard let interval = manager.watchdogMicroseconds else { return }
+    // Twice as often as asked for, as sd_watchdog_enabled(3) advises.
+    server.loop.every(milliseconds: max(1, Int(min(interval, 1 << 40) / 2000))) { [self] in feedWatchdog() }
+  }
+
+  /// The server ends: it takes as long as the disk does, and says so as long as the loop runs. Once.
+  func stop() {
+    state.withLock { $0.isStopping = true }
+    tell(ServiceState.stopping.assignments + [extend])
+    server.loop.every(milliseconds: Supervision.extensionSeconds * 1000 / 3) { [self] in tell([extend]) }
+  }
+
+  private var extend: String { "EXTEND_TIMEOUT_USEC=\(Supervision.extensionSeconds * 1_000_000)" }
+
+  private var serving: ServiceState { .ready(exports: exports, connections: server.connectionCount) }
+
+  private func tellStatus() {
+    let status = serving.status
+    let isNews = state.withLock { state in
+      guard !state.isStopping, state.lastStatus != status else { return false }
+      state.lastStatus = status
+      return true
+    }
+    if isNews { tell(["STATUS=\(status)"]) }
+  }
+
+  // MARK: The watchdog
+
+  /// The loop runs, or this would not. A worker that is free takes a no-op within one interval; when all are busy in the kernel, the
+  /// disk is slow, which a restart does not make better.
+  private func feedWatchdog() {
+    let isAnswered = state.withLock { state in
+      defer { state.isProbing = true }
+      return !state.isProbing
+    }
+    if isAnswered {
+      server.whenAWorkerIsFree { [self] in state.withLock { ($0.isProbing, $0.saidBusy) = (false, false) } }
+    } else {
+      guard server.allWorkersAreBusy else { return }
+      let isNew = state.withLock { exchange(&$0.saidBusy, with: true) == false }
+      if isNew { logger.warning("all workers are busy: requests wait, for a slow disk perhaps") }
+    }
+    tell(["WATCHDOG=1"])
+  }
+
+  private func tell(_ assignments: [String]) {
+    do throws(Errno) { try manager.tell(assignments) } catch {
+      logger.debug("the service manager was not told \(assignments.joined(separator: ", ")): \(error)")
+    }
+  }
+}
