@@ -122,7 +122,7 @@ let package = Package(
     .testTarget(name: "TortureTests", dependencies: ["Torture", "Oracle"], swiftSettings: harness),
     .testTarget(
       name: "TortureCommandTests",
-      dependencies: ["DaemonHarness", "holdfast", "holdfast-torture", "TortureFaults"], swiftSettings: harness),
+      dependencies: ["DaemonHarness", "holdfast", "holdfast-torture"], swiftSettings: harness),
     tests("RangeLocksTests", ["RangeLocks", "Oracle"]),
     tests("NBDProtocolTests", ["NBDProtocol", "Oracle"]),
     tests(

@@ -65,7 +65,7 @@ final class TortureRun {
     try startThreads()
     let progress = Progress(isQuiet: settings.isQuiet, operations: settings.operations, seconds: settings.seconds)
     var number = 0
-    var size = 64
+    var size = min(64, epochMax)
     while !isFinished {
       number += 1
       let begun = monotonicNanoseconds()
@@ -73,7 +73,7 @@ final class TortureRun {
       let isKill = isKillDue
       judge.judge(try epoch(number, perConnection, kills: isKill, progress))
       // Long enough to be worth its quiet moment, short enough to be judged soon.
-      if monotonicNanoseconds() - begun < 500_000_000 { size = min(size * 2, max(64, 16_384 / settings.connections)) }
+      if monotonicNanoseconds() - begun < 500_000_000 { size = min(size * 2, epochMax) }
     }
     number += 1
     judge.judge(try lastLook(number))
@@ -97,6 +97,13 @@ final class TortureRun {
   private func remaining(per connections: Int) -> Int {
     guard let operations = settings.operations else { return .max }
     return max(1, (operations - tally.requests + connections - 1) / connections)
+  }
+
+  /// Requests of an epoch on each connection: at least two epochs between one kill and the next.
+  private var epochMax: Int {
+    let most = max(64, 16_384 / settings.connections)
+    guard settings.kills > 0, let operations = settings.operations else { return most }
+    return min(most, max(1, operations / (settings.connections * (settings.kills + 1) * 2)))
   }
 
   /// Kills are spread over the run.
