@@ -24,6 +24,8 @@ public func main(
   _ count: CInt, _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
 ) -> CInt {
   guard count > 1 else { fatalError("the first argument is one of \(fuzzTargets.map(\.name))") }
+  // Looked up before its name is gone.
+  _ = target
   // Its place is that of the program's name, which libFuzzer skips.
   var rest = arguments + 1
   rest[0] = arguments[0]

@@ -27,7 +27,7 @@ struct Soak: ParsableCommand {
   ]
 
   func validate() throws {
-    guard seconds >= 30 else { throw ValidationError("--seconds is at least 30: five rounds.") }
+    guard seconds >= 300 else { throw ValidationError("--seconds is at least 300: ten rounds.") }
     guard (1...32).contains(clients) else { throw ValidationError("--clients is 1 to 32.") }
   }
 
@@ -44,9 +44,9 @@ struct Soak: ParsableCommand {
 
   private func soak(_ patients: inout [Patient]) throws -> Bool {
     let begin = monotonicSeconds()
-    let roundSeconds = min(30, seconds / 5)
+    let roundSeconds = 30.0
     // Threads that have nothing to do end after 10 s.
-    let pauseSeconds = min(12, roundSeconds / 2)
+    let pauseSeconds = 12.0
     var round = 0
     while monotonicSeconds() - begin < seconds {
       let load = Load(patients.map(\.target), clients: clients, seed: seed &+ UInt64(round) << 20)
