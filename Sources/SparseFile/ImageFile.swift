@@ -104,7 +104,7 @@ extension ImageFile {
       return Int(try calls.preadNowait(file.descriptor, into: &bytes, at: offset))
     } catch {
       // EAGAIN: not in memory. Any other error will meet `read` as well, which knows how to report it.
-      if isRefusal(error) { refused.note(.readCached) }
+      if error.isRefusal { refused.note(.readCached) }
       return 0
     }
   }
@@ -178,8 +178,3 @@ extension ImageFile {
 private let cacheStepBytes: UInt64 = 128 << 10
 /// One request may not evict everything else.
 private let cacheBytesMax: UInt64 = 256 << 20
-
-/// The kernel or the file system does not know the call; asking again is of no use.
-func isRefusal(_ errno: Errno) -> Bool {
-  errno == .notSupported || errno == .noFunction || errno == .inappropriateIOCTLForDevice
-}

@@ -68,34 +68,23 @@ struct LayoutProbe: ~Copyable, Sendable {
   }
 
   /// The run that `rest` starts with, inside `rest`; nil when `rest` starts beyond the end of the file.
-  ///
-  ///     rest   |........hole........|====data====|
-  ///            ^ offset             ^ SEEK_DATA  ^ SEEK_HOLE from there
-  ///
-  /// The two seeks are two calls, and write-back may change the map between them even while no client may write. So any
-  /// answer is possible, and one that makes no sense means data.
   private func run(in rest: Range<UInt64>, of file: OpenFile) throws(BackendError) -> Extent? {
-    let offset = rest.lowerBound
-    let allData = Extent(lengthBytes: rest.upperBound - offset, kind: .data)
-    guard !refused.remembers(.seekData) else { return allData }
-    do throws(Errno) {
-      let data = try calls.seekData(file.descriptor, from: offset)
-      if data > offset { return Extent(lengthBytes: min(data, rest.upperBound) - offset, kind: .hole) }
-      guard data == offset, let hole = try? calls.seekHole(file.descriptor, from: offset), hole > offset else {
-        return allData
+    var probe = RunProbe(of: rest, canSeek: !refused.remembers(.seekData))
+    while true {
+      switch probe.step {
+      case .done(let extent): return extent
+      case .failed(let error): throw error
+      case .askSize: probe.sized(try currentSize(of: file))
+      case .call(let call):
+        do throws(Errno) {
+          probe.found(
+            call.kind == .seekData
+              ? try calls.seekData(file.descriptor, from: call.offset)
+              : try calls.seekHole(file.descriptor, from: call.offset))
+        } catch {
+          if probe.failed(error) { refused.note(.seekData) }
+        }
       }
-      return Extent(lengthBytes: min(hole, rest.upperBound) - offset, kind: .data)
-    } catch .interrupted {
-      return allData
-    } catch .noSuchAddressOrDevice {
-      // ENXIO: no data from `offset` on. That is a hole only below the size that the file has now.
-      let size = try currentSize(of: file)
-      guard offset < size else { return nil }
-      return Extent(lengthBytes: min(size, rest.upperBound) - offset, kind: .hole)
-    } catch {
-      guard isRefusal(error) || error == .invalidArgument else { throw BackendError(error, at: offset) }
-      refused.note(.seekData)
-      return allData
     }
   }
 
@@ -105,43 +94,5 @@ struct LayoutProbe: ~Copyable, Sendable {
     } catch {
       throw BackendError(error)
     }
-  }
-}
-
-/// The beginning of a range as extents, equal neighbours merged.
-struct FoundExtents: ~Copyable {
-  /// Where the next one begins.
-  private(set) var end: UInt64
-  let rangeEnd: UInt64
-  private let start: UInt64
-  private let countMax: Int
-  private var found: [Extent] = []
-
-  init(of range: Range<UInt64>, countMax: Int) {
-    start = range.lowerBound
-    end = range.lowerBound
-    rangeEnd = range.upperBound
-    self.countMax = countMax
-  }
-
-  /// The range is covered, or no more fit.
-  private(set) var isFull = false
-
-  /// Nil when nothing was found.
-  var extents: [Extent]? { end > start ? found : nil }
-
-  /// - Returns: false when there is no room for it.
-  mutating func add(_ lengthBytes: UInt64, _ kind: Extent.Kind) -> Bool {
-    if let last = found.indices.last, found[last].kind == kind {
-      found[last].lengthBytes += lengthBytes
-    } else {
-      guard found.count < countMax else {
-        isFull = true
-        return false
-      }
-      found.append(Extent(lengthBytes: lengthBytes, kind: kind))
-    }
-    end += lengthBytes
-    return true
   }
 }

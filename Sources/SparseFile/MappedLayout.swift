@@ -36,7 +36,7 @@ extension LayoutProbe {
     do throws(Errno) {
       try calls.mapExtents(descriptor, rest, into: &map)
     } catch {
-      if isRefusal(error) { refused.note(.mapExtents) }
+      if error.isRefusal { refused.note(.mapExtents) }
       return false
     }
     guard agreesOnFirstHole(map, in: rest) else {

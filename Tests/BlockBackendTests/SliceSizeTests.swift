@@ -1,8 +1,7 @@
 // How long zeroing is cut.
 
+import BlockBackend
 import Testing
-
-@testable import SparseFile
 
 @Suite struct SliceSizeTests {
   @Test func quickSlicesGrowAndSlowOnesShrinkWithinBounds() {
