@@ -2,6 +2,7 @@
 
 import BlockBackend
 import DaemonHarness
+import Foundation
 import HoldfastServer
 import NBDClient
 import NBDServerCore
@@ -44,6 +45,23 @@ import Testing
   }
 
   private func memory() -> PipeBackend { PipeBackend(MemoryBackend(sizeBytes: 1 << 20)) }
+
+  /// A pipe has no offsets, so here is a file: it ends where the first count does, so that the ring gets no more of it, and the
+  /// slow lane has to answer.
+  @Test func restOfAShortCountIsReadFromItsPlace() throws {
+    try withScratch { scratch in
+      let content = pattern(16_384)
+      let path = URL(filePath: scratch.file("short"))
+      try Data(content.prefix(8192)).write(to: path)
+      let file = try FileHandle(forReadingFrom: path)
+      let memory = MemoryBackend(sizeBytes: 1 << 20)
+      try memory.write(content.rawBytes, at: 0)
+      let backend = OtherFileBackend(memory, readsFrom: file.fileDescriptor)
+      let server = try InProcessServer(backend, coldReads: .ring())
+      #expect(try read(try server.client(), at: 4096, 8192) == Array(content[4096..<12_288]))
+      server.stop()
+    }
+  }
 
   @Test(arguments: [true, false]) func readIsContinuedAfterEachShortCount(structured: Bool) throws {
     let backend = memory()

@@ -37,3 +37,19 @@ final class PipeBackend: WrappingBackend {
     precondition(written == bytes.count, "a pipe holds 64 KiB")
   }
 }
+
+/// Memory that is never cached, and whose cold reads are served from a file of the test.
+final class OtherFileBackend: WrappingBackend {
+  let inner: any BlockBackend
+  let readDescriptor: Int32?
+
+  /// - Parameter descriptor: open as long as the backend is used.
+  init(_ inner: any BlockBackend, readsFrom descriptor: Int32) {
+    self.inner = inner
+    readDescriptor = descriptor
+  }
+
+  func before(_ call: BackendCall) throws(BackendError) {}
+
+  func readCached(into bytes: inout MutableRawSpan, at offset: UInt64) throws(BackendError) -> Int { 0 }
+}

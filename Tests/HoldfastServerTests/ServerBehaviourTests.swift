@@ -318,6 +318,38 @@ import Testing
     gate.open()
     for _ in 0..<3000 { #expect(try client.receiveReply().isSuccess) }
   }
+
+  // MARK: A full socket
+
+  /// What the socket did not take of a reply goes out before the replies that were made meanwhile: a stream has no other order.
+  /// Whether one is made just then is a matter of time, hence the rounds.
+  @Test func replyMadeWhileTheSocketIsFullWaitsForTheRest() throws {
+    let gate = GateBackend(MemoryBackend(sizeBytes: 1 << 20))
+    let server = try InProcessServer(gate)
+    // A failed test must not wait for ever at the gate.
+    defer { gate.open() }
+    let length = Limits.inlineBytesMax
+    #expect(try server.client().write(0, bytes(7, length)).isSuccess)
+    for milliseconds: UInt32 in [1, 2, 4, 6, 8, 10, 12, 16] {
+      let client = try server.client()
+      gate.close(.cache)
+      let held = try client.submit(Cmd.cache, offset: 0, length: 4096)
+      #expect(gate.waitUntilHeld(.cache))
+      let before = gate.finished.count { $0.kind == .readCached }
+      for _ in 0..<16 { try client.submit(Cmd.read, offset: 0, length: UInt32(length)) }
+      #expect(gate.waitUntilFinished(.readCached, count: before + 1))
+      usleep(milliseconds * 1000)
+      gate.open(.cache)
+      // Until nobody waits for room any more.
+      usleep(3 * UInt32(Limits.leaseQuietMilliseconds) * 1000)
+      for _ in 0..<17 {
+        let reply = try client.receiveReply()
+        #expect(reply.isSuccess)
+        #expect(reply.data.count == (reply.cookie == held ? 0 : length))
+        #expect(reply.data.last ?? 7 == 7)
+      }
+    }
+  }
 }
 
 extension RawClient {
