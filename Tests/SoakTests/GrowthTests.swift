@@ -14,6 +14,7 @@ import Testing
       var sample = level
       sample.residentKiB += index % 7 * 400
       if index < 5 { sample.residentKiB -= 20_000 }
+      if index % 6 == 1 { sample.residentKiB += 150_000 }
       return sample
     }
     #expect(Growth.findings(samples).isEmpty)
@@ -22,7 +23,7 @@ import Testing
   @Test func whatCreepsIsFound() {
     let memory = series(60) { index in
       var sample = level
-      sample.residentKiB += index * 150
+      sample.residentKiB += index * 400
       return sample
     }
     #expect(Growth.findings(memory).count == 1)
