@@ -61,7 +61,7 @@ for kind in ext4 xfs; do
 done
 endef
 
-.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-curves bench-growth allocations bench-packages guards mutants torture torture-kill torture-stories torture-peers torture-build tsan asan fuzz soak clean
+.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-curves bench-growth allocations bench-packages guards sim sim-exhaustive sim-guards mutants torture torture-kill torture-stories torture-peers torture-build tsan asan fuzz soak clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -199,6 +199,19 @@ fuzz: build-packages ## the four fuzz targets with AddressSanitizer, and what th
 soak: build-packages release ## daemons under load, bad clients and faults; memory, descriptors and threads stay flat; SECONDS=1800
 	@swift build -c release --product holdfast-soak
 	.build/release/holdfast-soak --seconds $(if $(filter command line,$(origin SECONDS)),$(SECONDS),1800)
+
+sim: build-packages ## deterministic simulation: seeds, then power cuts; SEEDS=10000 FROM=1 POWER_CUT_SEEDS=1000 JOBS=2
+	@swift build -c release --product holdfast-sim
+	.build/release/holdfast-sim --seeds $(or $(SEEDS),10000) --from $(or $(FROM),1) $(if $(JOBS),--jobs $(JOBS))
+	.build/release/holdfast-sim --power-cuts --seeds $(or $(POWER_CUT_SEEDS),1000) --from $(or $(FROM),1) $(if $(JOBS),--jobs $(JOBS))
+
+sim-exhaustive: build-packages ## all workloads of up to three requests on three blocks, in every order, with every crash
+	@swift build -c release --product holdfast-sim
+	.build/release/holdfast-sim --exhaustive $(if $(JOBS),--jobs $(JOBS))
+
+sim-guards: build-packages ## each guard taken out: the first seed that notices, run twice
+	@swift build --product holdfast-sim
+	scripts/sim-guards .build/debug/holdfast-sim
 
 clean: ## remove everything that was built
 	@rm -rf .build .build-tsan .build-asan .build-fuzz

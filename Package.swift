@@ -4,11 +4,12 @@ import PackageDescription
 
 /// Every target: Swift 6 mode, strict concurrency, and `unsafe` written out where it is used. `GUARD_SWITCHES` compiles the
 /// switches that take a guard of invariants out, so that tests can show that they would notice; release builds have none.
+let guardSwitches = SwiftSetting.define("GUARD_SWITCHES", .when(configuration: .debug))
 let settings: [SwiftSetting] = [
   .swiftLanguageMode(.v6),
   .enableExperimentalFeature("Lifetimes"),
   .strictMemorySafety(),
-  .define("GUARD_SWITCHES", .when(configuration: .debug)),
+  guardSwitches,
 ]
 
 func target(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
@@ -123,6 +124,19 @@ let package = Package(
     .testTarget(
       name: "TortureCommandTests",
       dependencies: ["DaemonHarness", "holdfast", "holdfast-torture"], swiftSettings: harness),
+
+    // The server as a simulation: pure, and optimized even in debug builds, which are those that can take guards out.
+    .target(
+      name: "Simulation",
+      dependencies: ["NBDServerCore", "NBDProtocol", "RangeLocks", "BlockBackend", "Oracle", system],
+      swiftSettings: settings + [.unsafeFlags(["-O"], .when(configuration: .debug))]),
+    .executableTarget(
+      name: "holdfast-sim",
+      dependencies: [
+        "Simulation", "BlockBackend", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: harness + [guardSwitches]),
+    tests("SimulationTests", ["Simulation", "BlockBackend"]),
     tests("RangeLocksTests", ["RangeLocks", "Oracle"]),
     tests("NBDProtocolTests", ["NBDProtocol", "Oracle"]),
     tests(

@@ -228,7 +228,8 @@ package struct Replies: ~Copyable, Sendable {
     while let reply = outgoing.popFirst() { refund += reply.chargedBytes }
     outgoingBytes = 0
     awaitsWritable = false
-    return (refund, inFlight.values.compactMap { $0 })
+    // In order of arrival, so that a simulation repeats itself.
+    return (refund, inFlight.sorted { $0.key < $1.key }.compactMap { $0.value })
   }
 
   /// Nothing is left to do for this connection.

@@ -35,10 +35,12 @@ package struct Operation: Sendable {
   package var succeeded: Bool
   /// What a READ that succeeded found: all of its blocks, in order.
   package var seen: [Run] = []
+  /// A change that was asked to be durable before its reply.
+  package var isFUA = false
 
   package init(
     id: UInt64, kind: Kind, blocks: Range<Int>, invoked: UInt64, completed: UInt64?, succeeded: Bool = true,
-    seen: [Run] = []
+    seen: [Run] = [], isFUA: Bool = false
   ) {
     self.id = id
     self.kind = kind
@@ -47,6 +49,7 @@ package struct Operation: Sendable {
     self.completed = completed
     self.succeeded = succeeded
     self.seen = seen
+    self.isFUA = isFUA
   }
 }
 
@@ -56,7 +59,8 @@ package struct Run: Sendable, Equatable {
     case zero
     /// Every byte of the block is as the WRITE of that id put it there.
     case written(by: UInt64)
-    /// Neither: half a block of one and half of another, or a block of another place.
+    /// Neither: half a block of one and half of another, or a block of another place. Only what failed, or was not
+    /// answered, may leave such a block.
     case broken
   }
 

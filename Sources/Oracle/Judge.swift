@@ -117,7 +117,9 @@ struct Judge {
       next = run.blocks.upperBound
       switch run.content {
       case .broken:
-        throw violation(reader, "found neither zeroes nor a whole block of its place in \(run.blocks)", [])
+        for block in run.blocks where !mayBeBroken(block, reader) {
+          throw violation(reader, "found neither zeroes nor a whole block of its place in \(run.blocks)", [])
+        }
       case .zero:
         try collectZero(reader, run.blocks, since: settled.since(run.blocks))
       case .written(let id):
@@ -136,6 +138,19 @@ struct Judge {
     for write in writes.requests(on: blocks, from: since, to: operations[reader].completed ?? .max) {
       let common = blocksOf[write].clamped(to: blocks)
       try consider(.zero(write: write, blocks: common, reader: reader))
+    }
+  }
+
+  /// Whether something that failed or was not answered may have left half of itself in the block.
+  private func mayBeBroken(_ block: Int, _ reader: Int) -> Bool {
+    operations.indices.contains { index in
+      let operation = operations[index]
+      guard operation.kind != .read, !isCertain[index], !(operation.succeeded && operation.completed != nil),
+        operation.blocks.contains(block), order.earliest[index] < order.latest[reader]
+      else { return false }
+      let later = changes.requests(
+        on: block..<block + 1, from: order.latest[index], to: operations[reader].completed ?? .max)
+      return !later.contains { order.latest[index] < order.earliest[$0] && order.isKnown($0, before: reader) }
     }
   }
 

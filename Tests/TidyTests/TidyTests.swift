@@ -27,6 +27,10 @@ import Testing
       "HoldfastServer", "NBDServerCore", "SparseFile", "Faults", "BlockBackend", "Locking", "Syscalls", "EventLoops",
       "SystemPackage", "Logging", "ArgumentParser", "TOMLKit", "Synchronization", "Glibc",
     ],
+    "Simulation": [
+      "NBDServerCore", "NBDProtocol", "RangeLocks", "BlockBackend", "Oracle", "SystemPackage",
+    ],
+    "holdfast-sim": ["Simulation", "BlockBackend", "ArgumentParser", "Foundation"],
     "holdfast-bench": [
       "Locking", "Syscalls", "DaemonHarness", "SystemPackage", "ArgumentParser", "Synchronization", "Glibc",
     ],
