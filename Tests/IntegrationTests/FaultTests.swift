@@ -84,6 +84,20 @@ extension Integration {
       }
     }
 
+    /// Two names of one file are one image, which remembers for both.
+    @Test func aFailedSyncFailsThroughEveryNameOfTheFile() throws {
+      try withScratch { scratch in
+        let image = try scratch.makeImage(sizeBytes: 1 << 20)
+        let daemon = try Daemon.start(
+          in: scratch, ["--fault", "sync:error=EIO,nth=2", "--export", "a=\(image)", "--export", "b=\(image)"])
+        let (one, other) = (try daemon.client("a"), try daemon.client("b"))
+        #expect(try one.call(Cmd.flush).isSuccess)
+        #expect(try one.write(0, filled(1, 512)).isSuccess)
+        #expect(try one.call(Cmd.flush).error == NBDErrno.io)
+        #expect(try other.call(Cmd.flush).error == NBDErrno.io)
+      }
+    }
+
     @Test func aFullImageTakesWritesAgainWhenItIsTrimmed() throws {
       try withFaults("write:enospc-until-trimmed,nth=2") { client, _ in
         #expect(try client.write(0, filled(1, 4096)).isSuccess)
