@@ -25,7 +25,8 @@ import Testing
     #expect(blocked == 1)
   }
 
-  @Test func aThreadThatCannotBeMadeIsAnError() async {
+  @Test(.enabled(if: unsafe getenv("ASAN_OPTIONS") == nil, "AddressSanitizer needs address space of its own"))
+  func aThreadThatCannotBeMadeIsAnError() async {
     await #expect(processExitsWith: .success) {
       // No address space for another stack.
       var limit = rlimit(rlim_cur: 0, rlim_max: rlim_t.max)
