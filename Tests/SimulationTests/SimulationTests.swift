@@ -60,3 +60,24 @@ import Testing
   }
   #endif
 }
+
+#if GUARD_SWITCHES
+@Suite struct ExplorationTests {
+  /// Looked for among every three hundredth workload.
+  @Test(arguments: [Guard.rangeLock, .replyAfterSync, .layoutUnderLock, .resumeAfterShortWrite])
+  func smallWorkloadsNoticeAGuardTakenOut(guard missing: Guard) {
+    let some = stride(from: 0, to: Exploration.workloads.count, by: 300).lazy.map { Exploration.workloads[$0] }
+    let finding = some.compactMap { Exploration.explore($0, guards: GuardSwitches(without: missing)).finding }.first
+    print("without \(missing): \(finding ?? "nothing")")
+    #expect(finding != nil)
+  }
+
+  @Test func smallWorkloadsAreClean() {
+    for index in stride(from: 0, to: Exploration.workloads.count, by: 1000) {
+      let result = Exploration.explore(Exploration.workloads[index])
+      #expect(result.finding == nil)
+      #expect(result.ends > 0)
+    }
+  }
+}
+#endif

@@ -108,8 +108,7 @@ final class SmallWorld: ImageOwner {
       command: small.command, flags: small.flags, cookie: UInt64(index), offset: UInt64(small.blocks.lowerBound),
       length: UInt32(small.blocks.count))
     let plan = ReadPlan(findsHoles: !small.flags.contains(.dontFragment), holeBytesMin: 1)
-    let payload =
-      small.command == .write ? [UInt8](repeating: UInt8(index + 1), count: small.blocks.count) : []
+    let payload = small.command == .write ? small.blocks.map { SmallWorld.stamp(index, $0) } : []
     let job = image.makeJob(
       request, connection: index, isInline: false, payload: payload, encoder: ReplyEncoder(mode: .structured),
       plan: plan)
@@ -120,6 +119,9 @@ final class SmallWorld: ImageOwner {
     case .waiting(let token): image.place(job, token, isWaiting: true)
     }
   }
+
+  /// What this WRITE puts into the block: no other block of it gets the same.
+  private static func stamp(_ index: Int, _ block: Int) -> UInt8 { UInt8(index + 1 + 16 * block) }
 
   /// A thread takes what has its lock at once: nothing happens in it before its first system call.
   private func startGranted() {
@@ -212,7 +214,7 @@ final class SmallWorld: ImageOwner {
       for value in possible {
         let isInitial = value == 0 && lasting.isEmpty
         let isAllowed = changes.contains { change in
-          let leaves = requests[change].command == .write ? UInt8(change + 1) : 0
+          let leaves = requests[change].command == .write ? SmallWorld.stamp(change, block) : 0
           return leaves == value && !lasting.contains { precedes(change, $0) }
         }
         if !isInitial && !isAllowed {
@@ -244,7 +246,7 @@ final class SmallWorld: ImageOwner {
       var isPossible = true
       for (position, block) in requests[index].blocks.enumerated() {
         switch requests[index].command {
-        case .write: after[block] = [UInt8(index + 1)]
+        case .write: after[block] = [SmallWorld.stamp(index, block)]
         case .writeZeroes: after[block] = [0]
         case .trim: after[block].insert(0)
         case .read:
