@@ -108,7 +108,9 @@ package struct EffectPlan: Sendable {
     self.init(middle, ladder: ladder, laterLadder: anyWay, slice: medium.slice)
     // The middle first: when it is refused, the edges have not been touched. A block device takes whole blocks only; what
     // hangs over is written. No longer fast, but less than two blocks.
-    edges = [middle.upperBound..<range.upperBound, range.lowerBound..<middle.lowerBound]
+    for edge in [middle.upperBound..<range.upperBound, range.lowerBound..<middle.lowerBound] where !edge.isEmpty {
+      edges.append(edge)
+    }
   }
 
   /// Gives the storage of whole blocks inside `range` back.

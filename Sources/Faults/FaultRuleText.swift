@@ -77,7 +77,9 @@ extension FaultRule {
         )
       }
     case .fail(.interrupted):
-      guard timesMax != nil || seen.contains("nth") || probability < 1 else {
+      // With a probability nth says from where on, not how often.
+      let isOnce = seen.contains("nth") && !seen.contains("probability")
+      guard timesMax != nil || isOnce || probability < 1 else {
         throw FaultRuleMistake(clause: "\"\(text)\" never ends: after EINTR a call is tried again; add times=3")
       }
     case .fail: break
@@ -196,8 +198,10 @@ private func decimal(_ text: Substring) -> Double? {
 
 /// A suffix is a power of 1024.
 private func byteCount(_ text: Substring) -> UInt64? {
-  let shifts: [Character: UInt64] = ["K": 10, "M": 20, "G": 30, "T": 40]
-  let shift = text.last.flatMap { shifts[Character($0.uppercased())] }
+  let shifts: [Character: UInt64] = [
+    "K": 10, "k": 10, "M": 20, "m": 20, "G": 30, "g": 30, "T": 40, "t": 40,
+  ]
+  let shift = text.last.flatMap { shifts[$0] }
   guard let number = wholeNumber(shift == nil ? text : text.dropLast()), !text.isEmpty else { return nil }
   let (bytes, isTooMuch) = number.multipliedReportingOverflow(by: 1 << (shift ?? 0))
   return isTooMuch ? nil : bytes

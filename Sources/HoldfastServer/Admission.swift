@@ -60,7 +60,7 @@ extension Transmission {
     // While a CPU is idle and more requests are here, receiving them is work enough.
     let overlaps = connection.server.hasIdleCPU && Sockets.hasBytes(connection.descriptor)
     let runsHere =
-      !overlaps && Int(request.length) <= Limits.inlineLargeWriteBytesMax && image.beginInline()
+      image.isLocal && !overlaps && Int(request.length) <= Limits.inlineLargeWriteBytesMax && image.beginInline()
     defer { if runsHere { image.endInline() } }
     submit(job, runsHere: runsHere)
   }

@@ -127,22 +127,16 @@ package final class Server: Sendable {
   /// Listens on a TCP address; port 0 takes a free one. Any thread.
   /// - Returns: the address with its real port.
   package func listen(tcp address: SocketAddress) throws(Errno) -> SocketAddress {
-    let socket = try Sockets.listenTCP(address)
+    let socket = try Sockets.listenTCP(address, prepare: prepareTCP)
     let bound = try Sockets.localAddress(socket.number) ?? address
-    try listen(inherited: socket)
+    try add(socket, file: nil)
     return bound
   }
 
   /// Accepts from a socket that listens already; the file of a Unix socket belongs to whoever made it. Any thread.
   package func listen(inherited socket: consuming OwnedDescriptor) throws(Errno) {
-    if try Sockets.localAddress(socket.number)?.isUnix == false {
-      // Accepted TCP sockets inherit these.
-      try Sockets.setReceiveTimeout(socket.number, milliseconds: Limits.leaseQuietMilliseconds)
-      try Sockets.setNoDelay(socket.number)
-      try Sockets.setKeepalive(
-        socket.number, idleSeconds: 60, intervalSeconds: 15, userTimeoutSeconds: Int32(Limits.userTimeoutSeconds))
-    }
-    try add(socket, file: nil)
+    // Clients may have connected before this process began: what they inherited is not ours.
+    try add(socket, file: nil, isPrepared: false)
   }
 
   /// Listens on a Unix socket that is made with `mode`, and removed at the end. Any thread.
@@ -156,10 +150,12 @@ package final class Server: Sendable {
     }
   }
 
-  private func add(_ socket: consuming OwnedDescriptor, file: UnixSocketFile?) throws(Errno) {
+  private func add(
+    _ socket: consuming OwnedDescriptor, file: UnixSocketFile?, isPrepared: Bool = true
+  ) throws(Errno) {
     let listener = try Listener(
       socket, loop: loop,
-      onAccept: { [self] socket, peer in accept(socket, peer) },
+      onAccept: { [self] socket, peer in accept(socket, peer, isPrepared: isPrepared) },
       onEvent: { [self] event in note(event) })
     let isTooLate = roster.withLock { roster in
       if !isShuttingDown { roster.listeners.append(OpenListener(listener: listener, file: file)) }
@@ -203,19 +199,13 @@ package final class Server: Sendable {
   }
 
   /// On the loop, or on the worker that attends.
-  private func accept(_ socket: consuming OwnedDescriptor, _ peer: PeerAddress) {
+  private func accept(_ socket: consuming OwnedDescriptor, _ peer: PeerAddress, isPrepared: Bool) {
     do throws(Errno) {
-      try prepare(socket.number, peer)
+      if peer.isUnix { try prepareUnix(socket.number) } else if !isPrepared { try prepareTCP(socket.number) }
     } catch {
       logger.warning("cannot set up the socket of \(peer): \(error)")
     }
     register(socket, peer)?.start()
-  }
-
-  private func prepare(_ socket: Int32, _ peer: PeerAddress) throws(Errno) {
-    guard peer.isUnix else { return }
-    try Sockets.setReceiveTimeout(socket, milliseconds: Limits.leaseQuietMilliseconds)
-    try Sockets.setSendBuffer(socket, bytes: Int32(Limits.socketBufferBytes))
   }
 
   private func register(_ socket: consuming OwnedDescriptor, _ peer: PeerAddress) -> Connection? {

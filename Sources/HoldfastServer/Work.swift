@@ -18,8 +18,12 @@ enum Work: Sendable {
 }
 
 extension Server {
-  /// No worker is free: all that may be awake are, so new work waits. Any thread.
-  package var allWorkersAreBusy: Bool { workers.awakeCount >= Server.workersAwakeMax(cpus: cpus) }
+  /// No worker is free, so new work waits: all that may be awake are, or all that may exist wait for a disk. Any thread.
+  package var allWorkersAreBusy: Bool {
+    let counts = workers.counts
+    return counts.awake >= Server.workersAwakeMax(cpus: cpus)
+      || counts.threads >= Server.workersMax && counts.waiting > 0
+  }
 
   /// Runs `job` on a worker as soon as one is free. Any thread.
   package func whenAWorkerIsFree(_ job: @escaping @Sendable () -> Void) { workers.submit(.probe(job)) }

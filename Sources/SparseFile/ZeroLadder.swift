@@ -15,7 +15,9 @@ extension ImageFile {
 
   private var medium: EffectPlan.Medium {
     EffectPlan.Medium(
-      sizeBytes: geometry.sizeBytes, trimUnitBytes: trimUnitBytes, isBlockDevice: isBlockDevice)
+      sizeBytes: geometry.sizeBytes, trimUnitBytes: trimUnitBytes, isBlockDevice: isBlockDevice,
+      slice: capabilities.contains(.local) && !isBlockDevice
+        ? .ofLocalFile(unitBytes: trimUnitBytes) : .ofDevice(unitBytes: trimUnitBytes))
   }
 
   private func perform(_ start: EffectPlan) throws(BackendError) {

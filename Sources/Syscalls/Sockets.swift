@@ -129,7 +129,10 @@ package enum Sockets {
   }
 
   /// A TCP socket that listens on `address`. SO_REUSEADDR; an IPv6 socket takes no IPv4 (both can have the same port).
-  package static func listenTCP(_ address: SocketAddress, backlog: Int32 = 1024) throws(Errno) -> OwnedDescriptor {
+  /// `prepare` sets what accepted sockets shall inherit; they do when their connection is made, not when it is accepted.
+  package static func listenTCP(
+    _ address: SocketAddress, backlog: Int32 = 1024, prepare: (Int32) throws(Errno) -> Void = { _ in }
+  ) throws(Errno) -> OwnedDescriptor {
     precondition(address.family != AF_UNIX, "Unix sockets listen through UnixSocketFile")
     let socket = try stream(for: address)
     _ = try checked(hf_set_int_option(socket.number, SOL_SOCKET, SO_REUSEADDR, 1))
@@ -137,6 +140,7 @@ package enum Sockets {
       _ = try checked(hf_set_int_option(socket.number, Int32(IPPROTO_IPV6), IPV6_V6ONLY, 1))
     }
     try bind(socket.number, to: address)
+    try prepare(socket.number)
     try listen(socket.number, backlog: backlog)
     return socket
   }

@@ -29,4 +29,15 @@ import Testing
       }
     }
   }
+
+  /// A device that takes 2 ms for each call gets few of them, and no slice is shorter than its unit.
+  @Test func devicesGetLongSlices() {
+    var slice = SliceSize.ofDevice(unitBytes: 4 << 20)
+    #expect(slice.bytes == 8 << 20)
+    for _ in 0..<100 { slice.adapt(to: .milliseconds(2)) }
+    #expect(slice.bytes == 1 << 30)
+    for _ in 0..<100 { slice.adapt(to: .seconds(1)) }
+    #expect(slice.bytes == 4 << 20)
+    #expect(SliceSize.ofLocalFile(unitBytes: 4 << 20).end(from: 4096, limit: 1 << 40) == 4 << 20)
+  }
 }

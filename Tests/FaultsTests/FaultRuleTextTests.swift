@@ -90,6 +90,12 @@ private func complaint(_ text: String) -> String? {
     ),
     ("write:error=EIO,error=EIO", "\"write:error=EIO,error=EIO\" has error twice; leave one out"),
     ("read:error=EINTR", "\"read:error=EINTR\" never ends: after EINTR a call is tried again; add times=3"),
+    (
+      "sync:error=EINTR,nth=1,probability=100%",
+      "\"sync:error=EINTR,nth=1,probability=100%\" never ends: after EINTR a call is tried again; add times=3"
+    ),
+    // Capitals of this letter are two.
+    ("write:short=1ß", "\"1ß\" in \"write:short=1ß\" is not a size; write bytes, or a number with K, M, G or T"),
     ("sync:short=1", "\"sync\" in \"sync:short=1\" is not done in parts; short is for read, write, trim and zero"),
     (
       "read+seek:lose",

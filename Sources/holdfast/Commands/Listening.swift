@@ -17,7 +17,7 @@ extension Server {
 
   /// Listens everywhere that `plan` says.
   /// - Returns: the addresses as bound, with the ports that the kernel chose.
-  func listen(_ plan: ServePlan) throws(CommandFailure) -> [SocketAddress] {
+  func listen(_ plan: ServePlan, beside inherited: [SocketAddress] = []) throws(CommandFailure) -> [SocketAddress] {
     if let directory = plan.socketDirectory {
       do throws(Errno) {
         // The socket has permissions of its own.
@@ -39,12 +39,17 @@ extension Server {
       } else {
         do throws(Errno) { bound.append(try listen(tcp: address)) } catch {
           // "localhost" has both addresses in /etc/hosts even where IPv6 is off.
-          if error.isNoSuchAddress, address.isLocal, plan.listeners.contains(where: { address.hasIPv4Twin($0) }) {
+          if error.isNoSuchAddress, address.isLocal,
+            (inherited + plan.listeners).contains(where: { address.hasIPv4Twin($0) })
+          {
             continue
           }
           throw CommandFailure(
             ExitStatus(listening: error),
-            "cannot listen on \(address): \(reason(error)); \(advice(error))")
+            "cannot listen on \(address): \(reason(error)); "
+              + (inherited.contains { $0.port == address.port && error == .addressInUse }
+                ? "the service manager listens on that port for us: take the address out of \"listen\"" : advice(error))
+          )
         }
       }
     }

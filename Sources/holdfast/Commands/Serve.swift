@@ -31,7 +31,7 @@ func serve(
     let supervision = manager.map { Supervision($0, server: server, exports: opened.exports.count, logger: logger) }
     try endOnSignals(server, supervision, logger)
     try server.listen(on: inherited)
-    let listeners = inherited.map(\.address) + (try server.listen(plan))
+    let listeners = inherited.map(\.address) + (try server.listen(plan, beside: inherited.map(\.address)))
     let rows = opened.exports.map {
       StartupReport.Row(
         name: $0.name, sizeBytes: $0.image.backend.geometry.sizeBytes,

@@ -48,10 +48,10 @@ struct ConfigurationReader {
   }
 
   private func readServer(_ server: inout TableReader, _ plan: inout ServePlan, names: [String]) {
+    plan.plaintextPermission = "allow-plaintext = true"
     plan.allowsPlaintext = server.boolean("allow-plaintext") ?? false
     let addresses = AddressReader(
-      resolve: resolve, allowsPlaintext: plan.allowsPlaintext,
-      permission: "allow-plaintext = true")
+      resolve: resolve, allowsPlaintext: plan.allowsPlaintext, permission: plan.plaintextPermission)
     for (text, line) in server.strings("listen") ?? [] {
       do throws(AddressMistake) {
         for address in try addresses.uri(text) {

@@ -95,7 +95,7 @@ extension ServeCommand {
 
   private func listeners(_ resolve: @escaping HostResolver) throws(CommandFailure) -> [SocketAddress] {
     let reader = AddressReader(
-      resolve: resolve, allowsPlaintext: allowPlaintext, permission: "--allow-plaintext")
+      resolve: resolve, allowsPlaintext: allowPlaintext, permission: ServePlan().plaintextPermission)
     var result: [SocketAddress] = []
     for path in unix {
       do throws(AddressMistake) { result.append(try reader.unix(path)) } catch {

@@ -11,6 +11,8 @@ struct ServePlan: Equatable, Sendable {
   var listenersOrigin = ListenersOrigin.configuration
   /// TCP addresses that other machines reach are allowed, though nothing encrypts them.
   var allowsPlaintext = false
+  /// How the operator would allow them.
+  var plaintextPermission = "--allow-plaintext"
   /// Made before listening when it is not there: the directory of the default socket.
   var socketDirectory: String?
   var exports: [ExportPlan] = []

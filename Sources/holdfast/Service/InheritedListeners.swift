@@ -35,17 +35,18 @@ extension ServePlan {
         .usage,
         "\(which) of the service manager cannot be used: \(reason(error)); look at LISTEN_FDS and the socket unit")
     }
-    guard isListening, let address = found else {
+    // Clients cannot be told of a socket in the abstract namespace: NBD URIs have paths.
+    guard isListening, let address = found, address != .unix(path: "") else {
       throw CommandFailure(
         .usage,
-        "\(which) of the service manager is no TCP or Unix stream socket that listens; use ListenStream= and Accept=no")
+        "\(which) of the service manager is no TCP or Unix stream socket with a path that listens; use ListenStream= and Accept=no"
+      )
     }
     if !address.isLocal && !allowsPlaintext {
       throw CommandFailure(
         .configuration,
         "\(which) listens on \(address), which other machines can reach, and nothing encrypts the connection; "
-          + "listen on 127.0.0.1, or say \(listenersOrigin == .configuration ? "allow-plaintext = true" : "--allow-plaintext")"
-      )
+          + "listen on 127.0.0.1, or say \(plaintextPermission)")
     }
     return address
   }

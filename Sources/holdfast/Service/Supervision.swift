@@ -43,7 +43,9 @@ final class Supervision: Sendable {
   private let state = Locked(State())
 
   private struct State {
+    /// As the manager took it.
     var lastStatus = ""
+    var isReady = false
     var isStopping = false
     /// A worker has not yet taken the no-op that it was sent.
     var isProbing = false
@@ -59,12 +61,11 @@ final class Supervision: Sendable {
 
   /// Every export is open and every socket listens. Once.
   func begin() {
-    tell(serving.assignments)
-    state.withLock { $0.lastStatus = serving.status }
+    tellStatus()
     server.loop.every(milliseconds: Supervision.statusSeconds * 1000) { [self] in tellStatus() }
     guard let interval = manager.watchdogMicroseconds else { return }
-    // Twice as often as asked for, as sd_watchdog_enabled(3) advises.
-    server.loop.every(milliseconds: max(1, Int(min(interval, 1 << 40) / 2000))) { [self] in feedWatchdog() }
+    // Three times as often as asked for: one message may be missed, or sent late.
+    server.loop.every(milliseconds: max(1, Int(min(interval, 1 << 40) / 3000))) { [self] in feedWatchdog() }
   }
 
   /// The server ends: it takes as long as the disk does, and says so as long as the loop runs. Once.
@@ -78,14 +79,13 @@ final class Supervision: Sendable {
 
   private var serving: ServiceState { .ready(exports: exports, connections: server.connectionCount) }
 
+  /// READY=1 comes first, and is repeated until it has been taken: the manager's queue may be full for a moment.
   private func tellStatus() {
-    let status = serving.status
-    let isNews = state.withLock { state in
-      guard !state.isStopping, state.lastStatus != status else { return false }
-      state.lastStatus = status
-      return true
-    }
-    if isNews { tell(["STATUS=\(status)"]) }
+    let serving = serving
+    let (isNews, isReady) = state.withLock { ($0.lastStatus != serving.status && !$0.isStopping, $0.isReady) }
+    guard isNews else { return }
+    guard tell(isReady ? ["STATUS=\(serving.status)"] : serving.assignments) else { return }
+    state.withLock { ($0.lastStatus, $0.isReady) = (serving.status, true) }
   }
 
   // MARK: The watchdog
@@ -107,9 +107,15 @@ final class Supervision: Sendable {
     tell(["WATCHDOG=1"])
   }
 
-  private func tell(_ assignments: [String]) {
-    do throws(Errno) { try manager.tell(assignments) } catch {
+  /// - Returns: whether the manager took it.
+  @discardableResult
+  private func tell(_ assignments: [String]) -> Bool {
+    do throws(Errno) {
+      try manager.tell(assignments)
+      return true
+    } catch {
       logger.debug("the service manager was not told \(assignments.joined(separator: ", ")): \(error)")
+      return false
     }
   }
 }
