@@ -25,7 +25,7 @@ import Testing
     #expect(blocked == 1)
   }
 
-  @Test(.enabled(if: unsafe getenv("ASAN_OPTIONS") == nil, "AddressSanitizer needs address space of its own"))
+  @Test(.enabled(if: unsafe getenv("HOLDFAST_SANITIZED") == nil, "sanitizers need address space of their own"))
   func aThreadThatCannotBeMadeIsAnError() async {
     await #expect(processExitsWith: .success) {
       // No address space for another stack.

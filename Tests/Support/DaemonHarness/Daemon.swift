@@ -16,6 +16,9 @@ package final class Daemon {
     return exists(release) ? release : "/\(package)/.build/debug/holdfast"
   }()
 
+  /// The binary was built with a sanitizer: what it weighs is the sanitizer's own.
+  package static let isSanitized = getenv("HOLDFAST_SANITIZED") != nil
+
   private init(child: Child, socket: String) {
     self.child = child
     self.socket = socket
