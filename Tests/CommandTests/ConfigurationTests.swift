@@ -71,6 +71,7 @@ func complaints(_ text: String) -> [String] {
     let fromFile = try configuration("[[export]]\nname = \"a.img\"\npath = \"/a.img\"")
     var fromArguments = try plan("/a.img")
     fromArguments.defaultExport = nil
+    fromArguments.plaintextPermission = "allow-plaintext = true"
     #expect(fromFile == fromArguments)
   }
 
