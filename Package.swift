@@ -128,15 +128,15 @@ let package = Package(
     // The server as a simulation: pure, and optimized even in debug builds, which are those that can take guards out.
     .target(
       name: "Simulation",
-      dependencies: ["NBDServerCore", "NBDProtocol", "RangeLocks", "BlockBackend", "Oracle", system],
+      dependencies: ["NBDServerCore", "NBDProtocol", "RangeLocks", "BlockBackend", "Faults", "Oracle", system],
       swiftSettings: settings + [.unsafeFlags(["-O"], .when(configuration: .debug))]),
     .executableTarget(
       name: "holdfast-sim",
       dependencies: [
-        "Simulation", "BlockBackend", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Simulation", "BlockBackend", "Faults", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: harness + [guardSwitches]),
-    tests("SimulationTests", ["Simulation", "BlockBackend"]),
+    tests("SimulationTests", ["Simulation", "BlockBackend", "Faults"]),
     tests("RangeLocksTests", ["RangeLocks", "Oracle"]),
     tests("NBDProtocolTests", ["NBDProtocol", "Oracle"]),
     tests(

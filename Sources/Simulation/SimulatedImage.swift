@@ -202,6 +202,7 @@ final class SimulatedImage {
     case .fails(let error, let bytes):
       if bytes > current.done { apply(bytes - current.done, of: &current, execution) }
       errno = error
+    case .pretends(let bytes): current.done = bytes
     }
     do throws(BackendError) {
       if let errno = errno ?? seekError(current.call) {
@@ -342,12 +343,12 @@ final class SimulatedImage {
     sync = .running(generation: core.flush.begin(), versions: disk.beginSync())
   }
 
-  /// - Returns: false when there was no sync.
-  func endSync(_ errno: Errno?, _ dice: inout Dice) {
+  /// - Parameter isLost: the disk says that it synced, and did not.
+  func endSync(_ errno: Errno?, isLost: Bool = false, _ dice: inout Dice) {
     guard case .running(let generation, let versions) = sync else {
       preconditionFailure("only a sync that runs ends")
     }
-    if errno == nil { disk.completeSync(versions) } else { disk.failSync(versions, &dice) }
+    if errno != nil { disk.failSync(versions, &dice) } else if !isLost { disk.completeSync(versions) }
     let end = core.flush.end(covered: generation, error: errno)
     sync = end.again ? .due : .none
     let waiting = Set(syncWaiters.values).subtracting(end.answered.compactMap { syncWaiters[$0] })

@@ -13,6 +13,8 @@ struct SystemCall {
   var done: UInt64 = 0
   /// What a read has found so far.
   var data: [UInt8] = []
+  /// What the fault rules say to it, once they were asked.
+  var ruling: FileCallAnswer?
 }
 
 /// How a system call goes on.
@@ -24,6 +26,8 @@ enum CallEvent: Equatable {
   case endsShort(UInt64)
   /// It fails, after so many bytes.
   case fails(Errno, after: UInt64)
+  /// It ends and says that it did so many bytes; it did none.
+  case pretends(UInt64)
 }
 
 /// A request past admission.

@@ -1,6 +1,7 @@
 // One life of the server process: its image, its budget and its connections. Killed with everything in it.
 
 import BlockBackend
+import Faults
 import NBDProtocol
 import NBDServerCore
 
@@ -10,6 +11,10 @@ final class SimulatedServer: ImageOwner {
   let pool: PiecePool
   let exports: ExportTable
   var budget: ByteBudget
+  var injection: FaultInjection
+  /// What the fault rules say to the sync that runs, and how long it hangs.
+  var syncRuling: FileCallAnswer?
+  var syncHangsUntil = 0
   unowned let world: World
   private(set) var connections: [Int: SimulatedConnection] = [:]
 
@@ -26,6 +31,7 @@ final class SimulatedServer: ImageOwner {
     limits = scenario.limits
     pool = world.pool
     exports = ExportTable([scenario.export])
+    injection = FaultInjection(world.faults)
     budget = ByteBudget(
       limits: limits, payloadBytesMax: scenario.blocksMax * Scenario.blockBytes, guards: guards)
     servedImage = SimulatedImage(

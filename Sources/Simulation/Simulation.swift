@@ -2,6 +2,7 @@
 // disk that one seed drives. The same seed does the same, event by event. Pure: no threads, no clock, no system calls.
 
 import BlockBackend
+import Faults
 
 package struct SimulationOptions: Sendable {
   /// Requests of each seed, at least.
@@ -9,6 +10,8 @@ package struct SimulationOptions: Sendable {
   /// Every seed cuts power, and often.
   package var cutsPower = false
   package var guards = GuardSwitches.allStand
+  /// What goes wrong beside that, as `holdfast serve --fault` has it. A restart of the server begins to count anew.
+  package var faults: [FaultRule] = []
 
   package init() {}
 }

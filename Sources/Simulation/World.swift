@@ -1,6 +1,7 @@
 // One seed: everything that exists, and the one place where the next event is picked.
 
 import BlockBackend
+import Faults
 import NBDProtocol
 import NBDServerCore
 import Oracle
@@ -46,6 +47,7 @@ package struct SeedReport: Sendable, Equatable {
 final class World {
   let scenario: Scenario
   let guards: GuardSwitches
+  let faults: [FaultRule]
   let pool: PiecePool
   var dice: Dice
   var server: SimulatedServer?
@@ -70,6 +72,7 @@ final class World {
   init(seed: UInt64, options: SimulationOptions, pool: PiecePool, trace: ((String) -> Void)?) {
     scenario = Scenario(seed: seed, requests: options.requestsMin, mustCutPower: options.cutsPower)
     guards = options.guards
+    faults = options.faults
     self.pool = pool
     self.trace = trace
     dice = Dice(seed: seed)
@@ -181,7 +184,10 @@ final class World {
     }
     switch server.image.sync {
     case .none: break
-    case .due, .running: events.append(Event(kind: .sync, subject: 0))
+    case .due: events.append(Event(kind: .sync, subject: 0))
+    case .running:
+      let event = Event(kind: .sync, subject: 0)
+      if server.syncHangsUntil > report.steps { hanging.append(event) } else { events.append(event) }
     }
     // Nothing else is left to wait for.
     if events.isEmpty { swap(&events, &hanging) }
@@ -321,54 +327,4 @@ final class World {
     chronicle.deaths[connection] = tick()
     note("connection \(connection) ends: \(reason)")
   }
-
-  // MARK: The disk
-
-  private func perform(_ kind: EventKind, _ job: SimulatedJob) {
-    switch kind {
-    case .start: running.image.start(job)
-    case .resume: running.image.goOn(job)
-    default: goOn(job)
-    }
-    guard case .calling = job.phase, dice.chance(scenario.rates.hang) else { return }
-    report.faults += 1
-    job.hangsUntil = report.steps + dice.within(20...2000)
-    note("job \(job.number) hangs until \(job.hangsUntil)")
-  }
-
-  func goOn(_ job: SimulatedJob) {
-    guard case .calling(let current) = job.phase else { return }
-    let event = CallFate.draw(current, scenario, &dice)
-    note("job \(job.number) \(current.call.kind) \(current.call.offset)+\(current.call.length): \(event)")
-    switch event {
-    case .completes: break
-    case .progresses, .endsShort: report.faults += 1
-    case .fails(let errno, _):
-      report.faults += 1
-      let isError = errno == .ioError || errno == .noSpace || errno == .resourceTemporarilyUnavailable
-      if isError && current.call.kind != .readCached { hadError = true }
-    }
-    running.image.fire(job, event, &dice)
-  }
-
-  func goOnWithSync() {
-    let image = running.image
-    switch image.sync {
-    case .none: return
-    case .due: image.beginSync()
-    case .running:
-      let fails = dice.chance(scenario.rates.failedSync)
-      if fails {
-        report.faults += 1
-        report.failedSyncs += 1
-        hadError = true
-        note("the sync fails")
-        let now = tick()
-        if syncFailedAt == nil { syncFailedAt = now }
-        chronicle.syncFailures.append(now)
-      }
-      image.endSync(fails ? .ioError : nil, &dice)
-    }
-  }
-
 }

@@ -48,6 +48,7 @@ final class Campaign {
     arguments += ["--seeds", "\(command.seeds ?? 1)", "--from", "\(command.from)", "--requests", "\(command.requests)"]
     if command.powerCuts { arguments.append("--power-cuts") }
     if let without = command.without { arguments += ["--without", without] }
+    arguments += command.fault.flatMap { ["--fault", $0] }
     return arguments
   }
 
@@ -80,6 +81,7 @@ final class Campaign {
   private var replayOptions: String {
     (command.powerCuts ? " --power-cuts" : "") + (command.without.map { " --without \($0)" } ?? "")
       + (command.requests == 500 ? "" : " --requests \(command.requests)")
+      + command.fault.map { " --fault '\($0)'" }.joined()
   }
 
   private func showProgress() {

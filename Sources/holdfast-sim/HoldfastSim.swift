@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import BlockBackend
+import Faults
 import Foundation
 import Simulation
 
@@ -36,6 +37,9 @@ import Simulation
   var exhaustive = false
   @ArgumentParser.Option(help: "Take this guard of an invariant out (debug builds only).")
   var without: String?
+  @ArgumentParser.Option(
+    help: "Make calls on the image go wrong (repeatable), written as for holdfast serve: write:error=EIO,nth=3.")
+  var fault: [String] = []
   @Flag(help: "Print the result as JSON.")
   var json = false
 
@@ -52,6 +56,20 @@ import Simulation
     if let jobs, jobs < 1 { throw ValidationError("--jobs is at least 1.") }
     guard requests > 0 else { throw ValidationError("--requests is at least 1.") }
     _ = try guards()
+    _ = try faults()
+    guard fault.isEmpty || !exhaustive else {
+      throw ValidationError("--fault is for seeds; the exhaustive mode has no failing calls.")
+    }
+  }
+
+  private func faults() throws -> [FaultRule] {
+    var rules: [FaultRule] = []
+    for text in fault {
+      do throws(FaultRuleMistake) { rules.append(try FaultRule(parsing: text)) } catch {
+        throw ValidationError("--fault: \(error.clause)")
+      }
+    }
+    return rules
   }
 
   private func guards() throws -> GuardSwitches {
@@ -72,6 +90,7 @@ import Simulation
     options.requestsMin = requests
     options.cutsPower = powerCuts
     options.guards = try guards()
+    options.faults = try faults()
     if stride != nil { return Share(self).run(options) }
     if let seed {
       let report = Simulator(options).run(seed: seed, trace: trace ? { print($0) } : nil)

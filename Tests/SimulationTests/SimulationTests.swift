@@ -1,6 +1,7 @@
 // The simulation, shortly: that it finds nothing, that it repeats itself, and that it would find something.
 
 import BlockBackend
+import Faults
 import Simulation
 import Testing
 
@@ -40,6 +41,44 @@ import Testing
     }
     #expect(traces[0].count > 5000)
     #expect(traces[0] == traces[1])
+  }
+
+  /// Every effect that a rule can have, and a disk that stays honest: the clients see errors, and nothing wrong.
+  @Test(arguments: [
+    "write:error=EIO,probability=5%", "write:short=512", "write:short=0,probability=5%",
+    "read:error=EIO,probability=5%", "read:short=100,probability=50%", "trim+zero:error=ENOSPC,probability=20%",
+    "trim+zero:error=EOPNOTSUPP", "any:delay=50ms,probability=10%", "sync:error=EIO,nth=3", "sync:delay=100ms",
+    "any:error=EINTR,probability=20%", "write+allocate:enospc-until-trimmed,nth=20", "status:error=EIO",
+    "write:error=EDQUOT,range=0-2K,times=5",
+  ])
+  func faultRulesGoWrongAndFindNothing(rule: String) throws {
+    var options = withPowerCuts
+    options.faults = [try FaultRule(parsing: rule)]
+    var changed = 0
+    for seed in 1...4 as ClosedRange<UInt64> {
+      let report = Simulator(options).run(seed: seed)
+      #expect(report.finding == nil, "holdfast-sim --seed \(seed) --power-cuts --fault '\(rule)' --trace")
+      if report.digest != Simulator(withPowerCuts).run(seed: seed).digest { changed += 1 }
+    }
+    // Some seeds make no call that the rule is about.
+    #expect(changed > 0, "the rule does nothing")
+  }
+
+  /// A disk that lies is noticed: else what the simulation says of honest ones means nothing.
+  @Test(arguments: ["sync:lose", "write:lose,probability=5%", "trim+zero:lose"])
+  func aDiskThatLosesThingsIsFound(rule: String) throws {
+    var options = withPowerCuts
+    options.faults = [try FaultRule(parsing: rule)]
+    let simulator = Simulator(options)
+    let finding = (1...20 as ClosedRange<UInt64>).lazy.compactMap { simulator.run(seed: $0).finding }.first
+    print("\(rule): \(finding.map { "\($0.rule): \($0.what)" } ?? "nothing")")
+    #expect(finding != nil)
+  }
+
+  private var withPowerCuts: SimulationOptions {
+    var options = SimulationOptions()
+    options.cutsPower = true
+    return options
   }
 
   #if GUARD_SWITCHES

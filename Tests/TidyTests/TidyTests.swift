@@ -28,9 +28,9 @@ import Testing
       "SystemPackage", "Logging", "ArgumentParser", "TOMLKit", "Synchronization", "Glibc",
     ],
     "Simulation": [
-      "NBDServerCore", "NBDProtocol", "RangeLocks", "BlockBackend", "Oracle", "SystemPackage",
+      "NBDServerCore", "NBDProtocol", "RangeLocks", "BlockBackend", "Faults", "Oracle", "SystemPackage",
     ],
-    "holdfast-sim": ["Simulation", "BlockBackend", "ArgumentParser", "Foundation"],
+    "holdfast-sim": ["Simulation", "BlockBackend", "Faults", "ArgumentParser", "Foundation"],
     "holdfast-bench": [
       "Locking", "Syscalls", "DaemonHarness", "SystemPackage", "ArgumentParser", "Synchronization", "Glibc",
     ],
