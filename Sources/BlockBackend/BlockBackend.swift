@@ -53,6 +53,10 @@ package protocol BlockBackend: AnyObject, Sendable {
   /// Whether `range` can be read without waiting for a medium. False is always a correct answer, and true may be out of
   /// date. Waits for nobody.
   func isCached(_ range: Range<UInt64>) -> Bool
+
+  /// A new file that can become a copy of the image, which shall get the name `path`. Nothing has been done to the image;
+  /// what this file system cannot do is refused here. Blocks.
+  func beginCopy(at path: FilePath) throws(CopyError) -> any ImageCopy
 }
 
 extension BlockBackend {

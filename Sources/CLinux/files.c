@@ -9,6 +9,7 @@
 #include <linux/fs.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -27,6 +28,14 @@ int64_t hf_open(const char *path, int flags, unsigned mode) { return hf_result(o
 int64_t hf_close(int fd) { return hf_result(close(fd)); }
 int64_t hf_dup(int fd) { return hf_result(fcntl(fd, F_DUPFD_CLOEXEC, 3)); }
 int64_t hf_unlink(const char *path) { return hf_result(unlink(path)); }
+int64_t hf_open_unnamed(const char *directory, unsigned mode) {
+  return hf_result(open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, mode));
+}
+int64_t hf_name_file(int fd, const char *path) {
+  char own[32];
+  snprintf(own, sizeof own, "/proc/self/fd/%d", fd);
+  return hf_result(linkat(AT_FDCWD, own, AT_FDCWD, path, AT_SYMLINK_FOLLOW));
+}
 // `d_name` imports as a tuple.
 const char *hf_dirent_name(const void *entry) { return ((const struct dirent *)entry)->d_name; }
 
@@ -76,6 +85,14 @@ int64_t hf_map_extents(int fd, uint64_t at, uint64_t n, void *memory, uint32_t m
 hf_extent hf_mapped_extent(const void *memory, uint32_t index) {
   const struct fiemap_extent *extent = ((const struct fiemap *)memory)->fm_extents + index;
   return (hf_extent){extent->fe_logical, extent->fe_length, extent->fe_flags};
+}
+
+// ---- reflinks
+
+int64_t hf_clone(int to, int from) { return hf_result(ioctl(to, FICLONE, from)); }
+int64_t hf_clone_range(int to, int from, uint64_t at, uint64_t n, uint64_t to_at) {
+  struct file_clone_range range = {.src_fd = from, .src_offset = at, .src_length = n, .dest_offset = to_at};
+  return hf_result(ioctl(to, FICLONERANGE, &range));
 }
 
 // ---- what a file is
@@ -137,4 +154,13 @@ int64_t hf_blk_discard(int fd, uint64_t at, uint64_t n) {
 int64_t hf_ignore_signal(int number) {
   struct sigaction a = {.sa_handler = SIG_IGN};
   return hf_result(sigaction(number, &a, 0));
+}
+
+// ---- terminals
+
+int64_t hf_terminal_size(int fd, uint32_t *columns, uint32_t *rows) {
+  struct winsize size;
+  if (ioctl(fd, TIOCGWINSZ, &size) < 0 || size.ws_col == 0 || size.ws_row == 0) return 0;
+  *columns = size.ws_col; *rows = size.ws_row;
+  return 1;
 }

@@ -8,21 +8,6 @@ import Synchronization
 import Syscalls
 import SystemPackage
 
-/// A request between two threads, and where it runs.
-struct Parked: Sendable {
-  enum Lane { case slow, effects }
-
-  let lane: Lane
-  private let job: Handoff<Job>
-
-  init(_ job: consuming Job) {
-    lane = job.isLongEffect ? .effects : .slow
-    self.job = Handoff(job)
-  }
-
-  func take() -> Job { job.take() }
-}
-
 /// Shared by all exports, windows and connections of one inode. Safe from any thread.
 package final class Image: Sendable {
   package let backend: any BlockBackend
@@ -32,7 +17,7 @@ package final class Image: Sendable {
   let isLocal: Bool
 
   /// Lock order: a connection's `replies` and an image's `state` are never held together.
-  private let state: Locked<State>
+  let state: Locked<State>
 
   /// What blocks: cache misses, granted waiters. At most half of the slow lane, so that one hung image leaves the rest.
   private let slow: SlowLane.Queue
@@ -57,7 +42,7 @@ package final class Image: Sendable {
   /// Where cold reads may be left to the kernel.
   let readDescriptor: Int32?
 
-  private struct State: ~Copyable {
+  struct State: ~Copyable {
     var core: ImageCore<Parked>
     var syncWaiters: [FlushTickets.WaiterID: Parked] = [:]
     var nextWaiter: FlushTickets.WaiterID = 0
@@ -147,15 +132,16 @@ package final class Image: Sendable {
       }
       #endif
     }
-    for job in cancelled { job.take().cancel() }
+    for job in cancelled { job.cancel() }
     for job in runnable { schedule(job) }
   }
 
   /// Runs a request whose lock is held on the lane where it may block.
   func schedule(_ job: Parked) {
     switch job.lane {
-    case .slow: slow.submit { job.take().run() }
-    case .effects: effects.submit { job.take().run() }
+    case .slow: slow.submit { job.run() }
+    case .effects: effects.submit { job.run() }
+    case .here: job.run()
     }
   }
 
@@ -171,18 +157,21 @@ package final class Image: Sendable {
   /// - Parameter workers: of the calling worker, when it has nothing else to do: it makes the sync itself if nobody is at it
   ///   and the last one was quick, while another worker may run in its place.
   func syncThenReply(_ job: consuming Job, onWorkerOf workers: WorkerPool<Work, Worker>? = nil) {
-    guard guards.stands(.replyAfterSync) else { return job.succeed() }
-    let handoff = Parked(job)
+    syncThenAnswer(Parked(job), onWorkerOf: workers)
+  }
+
+  func syncThenAnswer(_ waiter: Parked, onWorkerOf workers: WorkerPool<Work, Worker>? = nil) {
+    guard guards.stands(.replyAfterSync) else { return waiter.answer(nil) }
     let verdict = state.withLock { state in
       let id = state.nextWaiter
       state.nextWaiter += 1
       let verdict = state.core.flush.request(id)
-      if case .waiting = verdict { state.syncWaiters[id] = handoff }
+      if case .waiting = verdict { state.syncWaiters[id] = waiter }
       return verdict
     }
     switch verdict {
-    case .durable: handoff.take().succeed()
-    case .failed(let errno): handoff.take().fail(BackendError(errno), doing: .sync)
+    case .durable: waiter.answer(nil)
+    case .failed(let errno): waiter.answer(errno)
     case .waiting(lead: false): break
     case .waiting(lead: true):
       guard let workers, syncsAreQuick.load(ordering: .relaxed), beginWaiting() else {
@@ -214,9 +203,7 @@ package final class Image: Sendable {
       }
       return end.again
     }
-    for job in answered {
-      if let error { job.take().fail(BackendError(error), doing: .sync) } else { job.take().succeed() }
-    }
+    for waiter in answered { waiter.answer(error) }
     return again
   }
 

@@ -74,6 +74,16 @@ package struct FlushTickets: Sendable {
     return (answered, isSyncing)
   }
 
+  /// The operator says that the failed sync has been dealt with. What a sync covered before is not believed any more: the next
+  /// FLUSH syncs.
+  /// - Returns: the error that was latched; nil: there was none, and nothing changed.
+  package mutating func clearLatch() -> Errno? {
+    guard let error = latched else { return nil }
+    latched = nil
+    synced = nil
+    return error
+  }
+
   /// True when nothing was changed since the last completed sync.
   package var isDurable: Bool { latched == nil && synced == generation }
 }

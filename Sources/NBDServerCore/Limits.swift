@@ -103,6 +103,10 @@ package struct Limits: Sendable, Equatable {
   /// for a guest that is paused.
   package static let userTimeoutSeconds = 900
 
+  /// How long a snapshot waits for requests in flight, while the ones behind it wait for it: much longer than a request takes,
+  /// much shorter than a guest waits for its disk (30 s in Linux).
+  package static let wholeLockMilliseconds = 5000
+
   /// How long a shutdown leaves quiet connections open, so that a client in mid-sentence is told ESHUTDOWN.
   package static let shutdownLingerMilliseconds = 200
 

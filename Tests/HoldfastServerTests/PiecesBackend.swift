@@ -2,6 +2,7 @@
 
 import BlockBackend
 import Glibc
+import SystemPackage
 
 /// Executes every call in pieces of 64 KiB, with a chance for other threads between.
 final class PiecesBackend: BlockBackend {
@@ -50,6 +51,7 @@ final class PiecesBackend: BlockBackend {
     try pieces(range) { piece throws(BackendError) in try inner.zero(piece, options) }
   }
 
+  func beginCopy(at path: FilePath) throws(CopyError) -> any ImageCopy { try inner.beginCopy(at: path) }
   func sync() throws(BackendError) { try inner.sync() }
   func cache(_ range: Range<UInt64>) throws(BackendError) { try inner.cache(range) }
   func extents(of range: Range<UInt64>, extentsMax: Int) throws(BackendError) -> [Extent] {

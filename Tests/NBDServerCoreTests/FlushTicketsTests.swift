@@ -159,6 +159,25 @@ import Testing
       claim(waiting.isEmpty || mustLead, "somebody leads as long as somebody waits, seed \(seed) run \(run)")
     }
   }
+
+  /// The operator's word brings nothing back: what the failed sync was for is not taken for durable.
+  @Test func aClearedErrorLetsTheNextFlushSync() {
+    var tickets = FlushTickets.synced()
+    #expect(tickets.clearLatch() == nil)
+    #expect(tickets.isDurable, "without an error nothing changes")
+    tickets.bump()
+    _ = tickets.request(1)
+    let failing = tickets.begin()
+    _ = tickets.end(covered: failing, error: .ioError)
+    #expect(tickets.request(2) == .failed(.ioError))
+    #expect(tickets.clearLatch() == .ioError)
+    #expect(tickets.latched == nil)
+    #expect(!tickets.isDurable)
+    #expect(tickets.request(3) == .waiting(lead: true))
+    let covered = tickets.begin()
+    #expect(tickets.end(covered: covered, error: nil).answered == [3])
+    #expect(tickets.isDurable)
+  }
 }
 
 extension FlushTickets {

@@ -17,6 +17,9 @@ int64_t hf_open(const char *path, int flags, unsigned mode);
 int64_t hf_close(int fd);
 int64_t hf_dup(int fd);
 int64_t hf_unlink(const char *path);
+// A file without a name in this directory (O_TMPFILE), and the name for it.
+int64_t hf_open_unnamed(const char *directory, unsigned mode);
+int64_t hf_name_file(int fd, const char *path);
 // `d_name` imports as a tuple.
 const char *hf_dirent_name(const void *entry);
 
@@ -49,6 +52,10 @@ typedef struct {
 int64_t hf_map_extents(int fd, uint64_t at, uint64_t n, void *memory, uint32_t max);
 hf_extent hf_mapped_extent(const void *memory, uint32_t index);
 
+// ---- reflinks: FICLONE, FICLONERANGE (a length of 0: to the end)
+int64_t hf_clone(int to, int from);
+int64_t hf_clone_range(int to, int from, uint64_t at, uint64_t n, uint64_t to_at);
+
 // ---- what a file is
 typedef struct {
   uint64_t size, dev, ino, rdev, block, blocks512;
@@ -79,3 +86,7 @@ int64_t hf_blk_discard(int fd, uint64_t at, uint64_t n);
 
 // ---- signals
 int64_t hf_ignore_signal(int number);
+
+// ---- terminals (ioctl)
+// 1 and the size when `fd` is a terminal that knows it.
+int64_t hf_terminal_size(int fd, uint32_t *columns, uint32_t *rows);

@@ -1,6 +1,7 @@
 // The calls of a backend, as data: what gates hold, faults hit and records list.
 
 import BlockBackend
+import SystemPackage
 
 package struct BackendCall: Sendable, Equatable {
   package enum Kind: Sendable, CaseIterable {
@@ -30,6 +31,7 @@ extension WrappingBackend {
   package var geometry: Geometry { inner.geometry }
   package var capabilities: Capabilities { inner.capabilities }
   package func after(_ call: BackendCall) {}
+  package func beginCopy(at path: FilePath) throws(CopyError) -> any ImageCopy { try inner.beginCopy(at: path) }
 
   private func around<Result>(
     _ call: BackendCall, _ body: () throws(BackendError) -> Result

@@ -1,0 +1,84 @@
+// What the operator does to a whole image while clients use it: lock all of it, flush it, clear its error. The caller's thread
+// sleeps meanwhile, so it is neither the loop nor a worker, and it holds no lock.
+
+import BlockBackend
+import EventLoops
+import Locking
+import NBDServerCore
+import SystemPackage
+
+/// What a lock on everything keeps out.
+package enum WholeLockMode: Sendable {
+  /// Whatever changes bytes or layout.
+  case shared
+  /// READs and layout queries, too.
+  case exclusive
+}
+
+/// Why nothing was done with a whole image.
+package enum WholeLockError<Failure: Error>: Error {
+  /// The requests in flight did not end in time.
+  case busy
+  /// It was locked, and this is what came of it.
+  case failed(Failure)
+}
+
+extension Image {
+  /// Every byte there is or may come to be.
+  private static let everything: Range<UInt64> = 0..<1 << 63
+
+  /// Runs `body` on this thread while no request of the other kind runs: those that came before have ended, those that come
+  /// later wait (I5). They wait behind it from the moment it stands in the queue, hence the bound.
+  /// - Parameters:
+  ///   - waitMilliseconds: when the lock has not come by then, the place in the queue is given up.
+  ///   - mutates: `body` changes bytes or layout, which the next FLUSH then covers (I7).
+  package func withEverythingLocked<Value, Failure: Error>(
+    _ mode: WholeLockMode, waitMilliseconds: Int, mutates: Bool, _ body: () throws(Failure) -> Value
+  ) throws(WholeLockError<Failure>) -> Value {
+    guard let token = lockEverything(mode, waitMilliseconds) else { throw .busy }
+    defer { finish(token, mutated: mutates) }
+    do throws(Failure) { return try body() } catch { throw .failed(error) }
+  }
+
+  /// - Returns: nil when the lock did not come in time.
+  private func lockEverything(_ mode: WholeLockMode, _ waitMilliseconds: Int) -> LockToken? {
+    let token: LockToken
+    switch admit(Image.everything, mode == .shared ? .shared : .exclusive) {
+    case .granted(let granted): return granted
+    case .waiting(let waiting): token = waiting
+    }
+    let granted = Event()
+    park(Parked(waking: { _ in granted.signal() }), behind: token)
+    guard !granted.wait(milliseconds: waitMilliseconds) else { return token }
+    if takePlaceBack(token) { return nil }
+    // It came just now.
+    granted.wait()
+    return token
+  }
+
+  /// - Returns: false when the lock is granted, or about to be.
+  private func takePlaceBack(_ token: LockToken) -> Bool {
+    var runnable: [Parked] = []
+    let isTaken = state.withLock { $0.core.cancelWaiting(token, runnable: &runnable) != nil }
+    for each in runnable { schedule(each) }
+    return isTaken
+  }
+
+  /// What a FLUSH of a client does: everything that was replied to is durable afterwards, and a failure is latched (I7).
+  package func flush() throws(BackendError) {
+    let answered = Event()
+    let result = Locked<Errno?>(nil)
+    syncThenAnswer(
+      Parked(waking: { error in
+        result.withLock { $0 = error }
+        answered.signal()
+      }))
+    answered.wait()
+    if let error = result.withLock({ $0 }) { throw BackendError(error) }
+  }
+
+  /// The operator says that the error of the failed sync has been dealt with: FLUSH and FUA work again, and the next one syncs.
+  /// What had been written before may be lost all the same.
+  /// - Returns: the error that was there; nil: none.
+  package func clearLatchedError() -> Errno? { state.withLock { $0.core.flush.clearLatch() } }
+}

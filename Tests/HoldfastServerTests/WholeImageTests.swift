@@ -1,0 +1,134 @@
+// The operator's hands on a whole image: a lock on everything, a flush, and the end of a latched error.
+
+import BlockBackend
+import DaemonHarness
+import Dispatch
+import Foundation
+import HoldfastServer
+import Locking
+import NBDClient
+import NBDServerCore
+import SystemPackage
+import TestBackends
+import Testing
+
+@Suite struct WholeImageTests {
+  private let gate: GateBackend
+  private let server: InProcessServer
+
+  init() throws {
+    gate = GateBackend(remoteMemory(sizeBytes: 4 << 20))
+    server = try InProcessServer(gate)
+  }
+
+  /// Runs `body` on a thread of its own.
+  private func elsewhere(_ body: @escaping @Sendable () -> Void) -> DispatchSemaphore {
+    let done = DispatchSemaphore(value: 0)
+    Thread {
+      body()
+      done.signal()
+    }.start()
+    return done
+  }
+
+  @Test func itWaitsForWritesInFlightAndLaterOnesWaitForIt() throws {
+    let (first, second) = (try server.client(), try server.client())
+    let (gate, image) = (gate, server.image)
+    gate.close(.write)
+    try first.submit(Cmd.write, offset: 0, length: 4096, payload: bytes(1, 4096))
+    #expect(gate.waitUntilHeld(.write))
+    let mayEnd = DispatchSemaphore(value: 0)
+    let order = Locked<[String]>([])
+    let done = elsewhere {
+      try? image.withEverythingLocked(.shared, waitMilliseconds: 10_000, mutates: false) {
+        () throws(BackendError) in
+        order.withLock { $0.append("locked, \(gate.finished.count { $0.kind == .write }) written") }
+        mayEnd.wait()
+      }
+    }
+    #expect(eventually(seconds: 5) { image.lockCounts.waiting == 1 })
+    // Far away from the first: only the lock on everything is in its way.
+    try second.submit(Cmd.write, offset: 2 << 20, length: 4096, payload: bytes(2, 4096))
+    #expect(eventually(seconds: 5) { image.lockCounts.waiting == 2 })
+    #expect(order.withLock { $0.isEmpty })
+    gate.open()
+    #expect(try first.receiveReply().isSuccess)
+    #expect(eventually(seconds: 5) { order.withLock { $0 == ["locked, 1 written"] } })
+    #expect(second.staysSilent())
+    // READs go on beside a shared one.
+    #expect(try server.client().read(0, 4096).data == bytes(1, 4096))
+    mayEnd.signal()
+    done.wait()
+    #expect(try second.receiveReply().isSuccess)
+    #expect(image.lockCounts == (0, 0))
+  }
+
+  @Test func anExclusiveOneKeepsReadersOut() throws {
+    let client = try server.client()
+    let (image, mayEnd) = (server.image, DispatchSemaphore(value: 0))
+    let done = elsewhere {
+      try? image.withEverythingLocked(.exclusive, waitMilliseconds: 10_000, mutates: true) {
+        () throws(BackendError) in mayEnd.wait()
+      }
+    }
+    #expect(eventually(seconds: 5) { image.lockCounts.held == 1 })
+    try client.submit(Cmd.read, offset: 0, length: 4096)
+    #expect(client.staysSilent())
+    mayEnd.signal()
+    done.wait()
+    #expect(try client.receiveReply().isSuccess)
+  }
+
+  /// A request that hangs must not make all others hang behind whoever waits for it.
+  @Test func itGivesUpAndWhoWaitedBehindItGoesOn() throws {
+    let (first, second) = (try server.client(), try server.client())
+    let (gate, image) = (gate, server.image)
+    gate.close(.write)
+    try first.submit(Cmd.write, offset: 0, length: 4096, payload: bytes(1, 4096))
+    #expect(gate.waitUntilHeld(.write))
+    let isBusy = Locked(false)
+    let done = elsewhere {
+      do throws(WholeLockError<BackendError>) {
+        try image.withEverythingLocked(.shared, waitMilliseconds: 300, mutates: false) { () throws(BackendError) in }
+      } catch {
+        if case .busy = error { isBusy.withLock { $0 = true } }
+      }
+    }
+    #expect(eventually(seconds: 5) { image.lockCounts.waiting == 1 })
+    try second.submit(Cmd.write, offset: 2 << 20, length: 4096, payload: bytes(2, 4096))
+    done.wait()
+    #expect(isBusy.withLock { $0 })
+    // The gate is closed for it as well: it runs, though the first one still does.
+    #expect(gate.waitUntilHeld(.write, count: 2))
+    gate.open()
+    #expect(try first.receiveReply().isSuccess)
+    #expect(try second.receiveReply().isSuccess)
+    #expect(image.lockCounts == (0, 0))
+  }
+
+  @Test func aFlushOfTheOperatorLatchesItsErrorForAll() throws {
+    let faults = FaultBackend(remoteMemory(sizeBytes: 1 << 20))
+    let server = try InProcessServer(faults)
+    let client = try server.client()
+    faults.fail(.sync, with: .ioError)
+    #expect(throws: BackendError(.ioError)) { try server.image.flush() }
+    #expect(try client.call(Cmd.flush).error == NBDErrno.io)
+    #expect(server.image.latchedError == .ioError)
+  }
+
+  @Test func afterTheOperatorsWordFlushSyncsAgain() throws {
+    let faults = FaultBackend(remoteMemory(sizeBytes: 1 << 20))
+    let gate = GateBackend(faults)
+    let server = try InProcessServer(gate)
+    let client = try server.client()
+    faults.fail(.sync, with: .ioError)
+    #expect(try client.call(Cmd.flush).error == NBDErrno.io)
+    #expect(try client.write(0, bytes(1, 512), flags: CmdFlag.fua).error == NBDErrno.io)
+    #expect(server.image.clearLatchedError() == .ioError)
+    #expect(server.image.clearLatchedError() == nil)
+    let before = gate.finished.count { $0.kind == .sync }
+    #expect(try client.call(Cmd.flush).isSuccess)
+    #expect(gate.finished.count { $0.kind == .sync } == before + 1, "nothing was synced")
+    #expect(try client.write(0, bytes(2, 512), flags: CmdFlag.fua).isSuccess)
+  }
+}
