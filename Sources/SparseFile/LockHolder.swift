@@ -5,11 +5,11 @@ import BlockBackend
 import Syscalls
 import SystemPackage
 
-/// A process with a lock on one of `bytes` of the image, or nil where none can be seen. Reads much of /proc, for at most a
-/// second: for error messages only.
+/// A process with a lock on one of `bytes` of the image, or nil where none can be seen. Reads much of /proc, for at most
+/// five seconds (a busy machine; else it takes milliseconds): for error messages only.
 func findLockHolder(of identity: ImageIdentity, onBytes bytes: Set<UInt64>) -> LockHolder? {
   let clock = ContinuousClock()
-  let deadline = clock.now + .seconds(1)
+  let deadline = clock.now + .seconds(5)
   let pids = ((try? Files.names(in: "/proc")) ?? []).compactMap { Int($0) }
   for pid in pids where clock.now < deadline {
     for descriptor in (try? Files.names(in: FilePath("/proc/\(pid)/fdinfo"))) ?? [] {
