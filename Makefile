@@ -20,7 +20,7 @@ BUILD_PACKAGES := binutils ca-certificates git libc6-dev libstdc++-12-dev liburi
 # Real clients and file systems. nbdinfo runs file, which it does not depend on.
 TEST_PACKAGES := $(BUILD_PACKAGES) strace procps \
   libnbd-dev libnbd-bin file nbdfuse nbdkit qemu-utils fio systemd mandoc \
-  fuse3 xfsprogs e2fsprogs btrfs-progs
+  fuse3 xfsprogs e2fsprogs btrfs-progs curl prometheus
 
 # The servers that holdfast is compared with, and their clients.
 BENCH_PACKAGES := $(BUILD_PACKAGES) nbdkit qemu-utils libnbd-bin nbd-server procps util-linux xfsprogs
@@ -46,6 +46,21 @@ if (( $${#missing[@]} )); then
 fi
 endef
 
+# $(call install-idle,PACKAGE,PACKAGES): PACKAGES, among them PACKAGE, which starts a service when it is installed, and at every boot:
+# a policy that says no and update-rc.d prevent both.
+define install-idle
+if [[ "$$(dpkg-query -W -f '$${db:Status-Status}' $(1) 2>/dev/null)" != installed && "$$(id -u)" == 0 ]]; then
+  if [[ ! -e /usr/sbin/policy-rc.d ]]; then
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+    chmod 755 /usr/sbin/policy-rc.d
+  fi
+  isNew=yes
+fi
+$(call install,$(2))
+[[ -z "$${isNew:-}" ]] || update-rc.d $(1) disable
+endef
+
 # $(call sanitized,SANITIZER,FOLDER,ENVIRONMENT): every test but those of texts and of the bench, on ext4 and on XFS, with the
 # sanitized daemon where one is needed. Sanitized code is slow: the oracle judges fewer operations. What it weighs is its own:
 # anIdleChannelIsSmall is left out.
@@ -62,7 +77,7 @@ done
 [[ -z "$${failed:-}" ]]
 endef
 
-.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-curves bench-growth allocations bench-packages guards sim sim-exhaustive sim-guards mutants torture torture-kill torture-stories torture-peers torture-build tsan asan fuzz soak clean
+.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-curves bench-growth allocations bench-packages guards sim sim-exhaustive sim-guards mutants torture torture-kill torture-stories torture-peers torture-build tsan asan fuzz soak clean browser-packages test-browser screenshots
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -89,7 +104,17 @@ build-packages:
 	@$(call install,$(BUILD_PACKAGES))
 
 test-packages:
-	@$(call install,$(TEST_PACKAGES))
+	@$(call install-idle,prometheus,$(TEST_PACKAGES))
+
+# A browser, for what `make test` skips without one.
+browser-packages: test-packages
+	@$(call install,chromium fonts-dejavu-core)
+
+test-browser: browser-packages ## the dashboard in Chromium
+	@swift test $(TEST_FLAGS) --filter DashboardTests
+
+screenshots: browser-packages release ## the pictures of docs/
+	@scripts/screenshots
 
 guest-packages:
 	@$(call install,$(GUEST_PACKAGES))
@@ -97,19 +122,8 @@ guest-packages:
 test-guest: guest-packages release ## a Linux guest whose own nbd.ko uses an export
 	@scripts/test-guest
 
-# nbd-server's package starts a service on port 10809 when it is installed, and at every boot: a policy that says no and
-# update-rc.d prevent both.
 bench-packages:
-	@if [[ "$$(dpkg-query -W -f '$${db:Status-Status}' nbd-server 2>/dev/null)" != installed && "$$(id -u)" == 0 ]]; then
-	  if [[ ! -e /usr/sbin/policy-rc.d ]]; then
-	    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
-	    printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
-	    chmod 755 /usr/sbin/policy-rc.d
-	  fi
-	  isNew=yes
-	fi
-	$(call install,$(BENCH_PACKAGES))
-	[[ -z "$${isNew:-}" ]] || update-rc.d nbd-server disable
+	@$(call install-idle,nbd-server,$(BENCH_PACKAGES))
 
 bench: bench-packages release ## holdfast beside other servers; ROUNDS=5 SECONDS_EACH=0.5 QUIET=10 CASES=qd16,fua SERVERS=holdfast,nbdkit
 	@swift build -c release --product holdfast-bench

@@ -56,13 +56,16 @@ let package = Package(
     target("Faults", ["BlockBackend", system]),
     target("NBDServerCore", ["NBDProtocol", "RangeLocks", "BlockBackend", system, deque]),
 
+    // Values to texts: metrics, status, the dashboard.
+    target("Reports", ["NBDServerCore", "NBDProtocol", system]),
+
     // The edge: system calls, threads, sockets, disks.
     // liburing for cold reads. No pkgConfig: its absence would be a warning in every build.
     .target(name: "CLinux", swiftSettings: settings, linkerSettings: [.linkedLibrary("uring")]),
     target("Syscalls", ["CLinux", system]),
     target("SparseFile", ["BlockBackend", "Locking", "Syscalls", system]),
     target("EventLoops", ["Locking", "Syscalls", system, deque]),
-    target("HoldfastServer", ["NBDServerCore", "EventLoops", "Locking", "Syscalls", system, log, deque]),
+    target("HoldfastServer", ["NBDServerCore", "Reports", "EventLoops", "Locking", "Syscalls", system, log, deque]),
 
     .executableTarget(
       name: "holdfast",
@@ -96,6 +99,7 @@ let package = Package(
     tests(
       "NBDServerCoreTests",
       ["NBDServerCore", "NBDProtocol", "RangeLocks", "BlockBackend", "TestBackends", system]),
+    tests("ReportsTests", ["Reports", "NBDServerCore", "NBDProtocol", "Oracle", "DaemonHarness", system]),
     tests("SyscallsTests", ["Locking", "Syscalls", system]),
     tests("EventLoopsTests", ["EventLoops", "Locking", "Syscalls", system]),
     tests("SparseFileTests", ["SparseFile", "BlockBackend", "Locking", "Syscalls", "TestBackends", system]),
@@ -149,8 +153,8 @@ let package = Package(
     tests(
       "HoldfastServerTests",
       [
-        "HoldfastServer", "SparseFile", "BlockBackend", "EventLoops", "Locking", "Syscalls", "NBDServerCore",
-        "NBDProtocol",
+        "HoldfastServer", "Reports", "SparseFile", "BlockBackend", "EventLoops", "Locking", "Syscalls",
+        "NBDServerCore", "NBDProtocol",
         "TestBackends", "NBDClient", "Oracle", "DaemonHarness", system, log,
       ]),
 

@@ -58,7 +58,7 @@ struct Dialogue {
       case .transmission(let session):
         ending = .transmission
         self.session = session
-      case .close(let reason): ending = .closed(reason)
+      case .close(let reason): ending = .closed(reason.text)
       }
     }
   }

@@ -93,7 +93,7 @@ struct Inlet: ~Copyable {
         return .disconnect
       case .close(let reason):
         hasEnded = true
-        return .close(reason)
+        return .close(reason.text)
       }
     }
   }

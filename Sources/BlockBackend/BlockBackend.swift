@@ -50,6 +50,12 @@ package protocol BlockBackend: AnyObject, Sendable {
   /// anybody may change it (I4). Waits for nobody.
   func lendFile() -> (any LentFile)?
 
+  /// What TRIM and WRITE_ZEROES became, if anybody counts it. Constant for the life of the backend.
+  var effects: EffectCounters? { get }
+
+  /// Storage that the image takes, bytes. Nil: not known. Waits for nobody.
+  var allocatedBytes: UInt64? { get }
+
   /// Whether `range` can be read without waiting for a medium. False is always a correct answer, and true may be out of
   /// date. Waits for nobody.
   func isCached(_ range: Range<UInt64>) -> Bool
@@ -57,6 +63,11 @@ package protocol BlockBackend: AnyObject, Sendable {
   /// A new file that can become a copy of the image, which shall get the name `path`. Nothing has been done to the image;
   /// what this file system cannot do is refused here. Blocks.
   func beginCopy(at path: FilePath) throws(CopyError) -> any ImageCopy
+}
+
+extension BlockBackend {
+  package var effects: EffectCounters? { nil }
+  package var allocatedBytes: UInt64? { nil }
 }
 
 extension BlockBackend {

@@ -28,13 +28,14 @@ extension Transmission {
     guard request.length > 0 else {
       // Nothing to do, but FUA still has to fail after a failed sync (I7).
       if request.flags.contains(.fua) && request.command.rule.changesData { return admitFlush(request, &batch, &cold) }
-      batch.appendSuccess(request.cookie, encoder: encoder)
+      batch.appendSuccess(request, encoder: encoder)
       return true
     }
     guard isInline(request), image.isLocal else { return leave(request, payload: payload, token: nil) }
     // A small READ takes what is in memory or nothing: it cannot hang, and does not count.
     let mayHang = request.command != .read || Int(request.length) >= Limits.holeProbeBytesMin
     guard !mayHang || image.beginInline() else { return leave(request, payload: payload, token: nil) }
+    if mayHang { statistics.inline.set(request, beganNanoseconds: statistics.receivedNanoseconds) }
     defer { if mayHang { image.endInline() } }
     switch image.admit(request.range, request.lockMode) {
     case .waiting(let token): return leave(request, payload: payload, token: token, isWaiting: true)
@@ -56,7 +57,8 @@ extension Transmission {
       return connection.release(charged)
     }
     let job = Job(
-      transmission: self, request: request, id: connection.begin(), payload: largePayload, chargedBytes: charged)
+      transmission: self, request: request, id: begin(request), beganNanoseconds: statistics.receivedNanoseconds,
+      payload: largePayload, chargedBytes: charged)
     // While a CPU is idle and more requests are here, receiving them is work enough.
     let overlaps = connection.server.hasIdleCPU && Sockets.hasBytes(connection.descriptor)
     let runsHere =
@@ -144,14 +146,14 @@ extension Transmission {
       sync(request, &cold)
       return true
     }
-    batch.appendSuccess(request.cookie, encoder: encoder)
+    batch.appendSuccess(request, encoder: encoder)
     // fallocate may take as long as many sends: the client goes on meanwhile.
     if request.command != .write && batch.isOverdue(at: MonotonicClock.nanoseconds) { connection.flush(&batch) }
     return true
   }
 
   private func admitFlush(_ request: Request, _ batch: inout ReplyBatch, _ cold: inout ColdReads) -> Bool {
-    if image.isDurable { batch.appendSuccess(request.cookie, encoder: encoder) } else { sync(request, &cold) }
+    if image.isDurable { batch.appendSuccess(request, encoder: encoder) } else { sync(request, &cold) }
     return true
   }
 
@@ -169,8 +171,8 @@ extension Transmission {
     cold.willWaitForDisk()
     image.syncThenReply(
       Job(
-        transmission: self, request: request, id: connection.begin(), payload: nil,
-        chargedBytes: Limits.overheadBytes),
+        transmission: self, request: request, id: begin(request), beganNanoseconds: statistics.receivedNanoseconds,
+        payload: nil, chargedBytes: Limits.overheadBytes),
       onWorkerOf: cold.isLone && request.command == .write ? connection.server.workers : nil)
   }
 
@@ -188,7 +190,8 @@ extension Transmission {
       return false
     }
     var job = Job(
-      transmission: self, request: request, id: connection.begin(), payload: nil, chargedBytes: bytes)
+      transmission: self, request: request, id: begin(request), beganNanoseconds: statistics.receivedNanoseconds,
+      payload: nil, chargedBytes: bytes)
     if payload.byteCount > 0 {
       var copy = PieceBuffer(pool: connection.pool, capacityBytes: payload.byteCount)
       copy.append(payload)

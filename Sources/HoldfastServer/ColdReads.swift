@@ -29,6 +29,8 @@ struct ColdReads: ~Copyable {
     let token: LockToken
     /// What the budget was charged for it, bytes.
     let chargedBytes: Int
+    /// When it was received, nanoseconds of the monotonic clock.
+    let beganNanoseconds: Int64
   }
 
   private(set) var ring = ReadRing()
@@ -103,7 +105,26 @@ struct ColdReads: ~Copyable {
 
   mutating func take(_ slot: ReadRing.Slot) -> Pending {
     guard let read = pending[slot.index].take() else { preconditionFailure("a read in flight belongs to a request") }
+    if slot.index == marked { unmark() }
     return read
+  }
+
+  // MARK: What may be seen of it
+
+  /// The slot of the read that others may look at. Not always the oldest; but when reads hang, one of those.
+  private var marked: Int?
+
+  /// Before waiting.
+  mutating func markOne() {
+    guard marked == nil, let transmission, let slot = pending.firstIndex(where: { $0 != nil }), let read = pending[slot]
+    else { return }
+    transmission.statistics.ring.set(read.request, beganNanoseconds: read.beganNanoseconds)
+    marked = slot
+  }
+
+  private mutating func unmark() {
+    transmission?.statistics.ring.clear()
+    marked = nil
   }
 
   mutating func free(_ slot: ReadRing.Slot) { ring.free(slot) }
@@ -145,7 +166,9 @@ extension Transmission {
     }
     let bytes = memoryBytes(request)
     if connection.server.charge(bytes, to: connection) == .granted {
-      if cold.queue(ColdReads.Pending(request: request, token: token, chargedBytes: bytes), from: descriptor) {
+      let read = ColdReads.Pending(
+        request: request, token: token, chargedBytes: bytes, beganNanoseconds: statistics.receivedNanoseconds)
+      if cold.queue(read, from: descriptor) {
         image.noteRingRead()
         return true
       }
@@ -162,10 +185,12 @@ extension Connection {
   /// Sleeps until a read has ended, or, with `watchesSocket`, bytes of the client have come. Replies are put into the batch.
   /// - Returns: whether the client has something for us.
   func waitForReads(_ worker: inout Worker, watchesSocket: Bool) -> Bool {
+    guard let transmission = worker.cold.transmission else { preconditionFailure("reads in flight belong to someone") }
+    worker.cold.markOne()
     server.workers.willSleep()
     worker.cold.wait(socket: watchesSocket ? descriptor : nil)
     server.workers.didWake()
-    guard let transmission = worker.cold.transmission else { preconditionFailure("reads in flight belong to someone") }
+    let now = MonotonicClock.nanoseconds
     var isReadable = false
     var refund = 0
     while let event = worker.cold.next() {
@@ -177,7 +202,7 @@ extension Connection {
           transmission.retry(read, error)
         } else {
           transmission.image.finish(read.token, mutated: false)
-          answer(read.request, slot, worker.cold, &worker.batch, transmission.encoder)
+          answer(read, slot, worker.cold, &worker.batch, transmission.encoder, at: now)
           refund += read.chargedBytes
         }
         worker.cold.free(slot)
@@ -189,15 +214,15 @@ extension Connection {
   }
 
   private func answer(
-    _ request: Request, _ slot: ReadRing.Slot, _ cold: borrowing ColdReads, _ batch: inout ReplyBatch,
-    _ encoder: ReplyEncoder
+    _ read: ColdReads.Pending, _ slot: ReadRing.Slot, _ cold: borrowing ColdReads, _ batch: inout ReplyBatch,
+    _ encoder: ReplyEncoder, at now: Int64
   ) {
     guard isAlive else { return }
-    let length = Int(request.length)
+    let length = Int(read.request.length)
     if batch.isLarge || !batch.hasRoom(encoder.readHeaderBytes + length) { flush(&batch) }
     var room = batch.room(at: encoder.readHeaderBytes, bytes: length)
     room.copy(cold.ring.bytes(of: slot))
-    batch.commitRead(request, encoder: encoder)
+    batch.commitRead(read.request, encoder: encoder, takenNanoseconds: now - read.beganNanoseconds)
   }
 
   /// Nothing is in flight on the ring any more.
@@ -222,7 +247,9 @@ extension Transmission {
   fileprivate func retry(_ read: ColdReads.Pending, _ error: Errno) {
     connection.log(.debug, "io_uring read at \(read.request.offset): \(error)")
     var job = Job(
-      transmission: self, request: read.request, id: connection.begin(), payload: nil, chargedBytes: read.chargedBytes)
+      transmission: self, request: read.request,
+      id: connection.begin(Replies.Operation(read.request, beganNanoseconds: read.beganNanoseconds)),
+      beganNanoseconds: read.beganNanoseconds, payload: nil, chargedBytes: read.chargedBytes)
     connection.setToken(read.token, of: job.id)
     job.token = read.token
     image.schedule(Parked(job))

@@ -20,7 +20,7 @@ final class Connection: Sendable {
   let id: ConnectionID
   let server: Server
   let channel: Channel
-  private let peer: PeerAddress
+  let peer: PeerAddress
 
   private let rest: Locked<Rest>
 
@@ -51,6 +51,8 @@ final class Connection: Sendable {
   private let newcomer = Atomic<Bool>(true)
 
   private let handshakeIsOver = Atomic<Bool>(false)
+  /// Why it failed has been counted, or it ended well.
+  let handshakeIsCounted = Atomic<Bool>(false)
   private let alive = Atomic<Bool>(true)
   private let full = Atomic<Bool>(false)
 
@@ -88,13 +90,6 @@ final class Connection: Sendable {
 
   /// Open as long as the connection is leased, sending, or not closing.
   var descriptor: Int32 { channel.descriptor }
-
-  /// Says which connection it was. A logger of its own for each would be a third of what a connection costs.
-  func log(_ level: Logger.Level, _ message: @autoclosure () -> String) {
-    guard server.logger.logLevel <= level else { return }
-    server.logger.log(
-      level: level, "\(message())", metadata: ["connection": "\(id.rawValue)", "peer": "\(peer)"])
-  }
 
   // MARK: Being served
 
@@ -181,7 +176,7 @@ final class Connection: Sendable {
     prepareToSendFiles(of: transmission.image)
     server.attach(self, to: session.export.id)
     handshakeIsOver.store(true, ordering: .relaxed)
-    log(.info, "connected to export \"\(session.export.name)\"")
+    log(.info, "connected to export \"\(session.export.name)\"", ["export": "\(session.export.name)"])
     return transmission
   }
 
@@ -228,9 +223,9 @@ final class Connection: Sendable {
   // MARK: Requests off the fast path
 
   /// A request leaves the worker.
-  func begin() -> UInt64 {
+  func begin(_ operation: Replies.Operation? = nil) -> UInt64 {
     replies.withLock { replies in
-      let id = replies.begin()
+      let id = replies.begin(operation)
       full.store(replies.inFlightCount >= server.limits.requestsInFlightMax, ordering: .relaxed)
       return id
     }
@@ -301,8 +296,6 @@ final class Connection: Sendable {
   /// Closes the descriptor when nothing is left to do. Any thread, after every change that may be the last.
   func closeIfDone() {
     guard replies.withLock({ $0.mayClose() }) else { return }
-    // Who died has been told of with the reason.
-    if isAlive { log(.info, "disconnected") }
     // A closure cannot hand out two owned values: they change places with the nothing that is here.
     var end = Rest(receiver: nil)
     rest.withLock { swap(&$0, &end) }
@@ -311,6 +304,14 @@ final class Connection: Sendable {
       dropPayload(of: &receiver)
     }
     drainInput()
+    if let transmission = end.transmission {
+      transmission.end()
+      logSummary(transmission)
+    } else {
+      note(server.isShuttingDown ? .shutdown : .disconnected)
+      // Who died has been told of with the reason.
+      if isAlive { log(.info, "disconnected") }
+    }
     // A thread that has just ended its lease may still ask the channel for something, in vain.
     channel.close()
     server.forget(self)

@@ -36,6 +36,8 @@ package final class Image: Sendable {
 
   private let ringReads = Atomic<Int>(0)
 
+  let statistics: ImageStatistics
+
   /// The last sync took so little time that a client can wait for the next one before it reads on.
   private let syncsAreQuick = Atomic<Bool>(false)
 
@@ -59,6 +61,12 @@ package final class Image: Sendable {
     inlineMax = lanes.inlinePerImageMax
     waitingMax = lanes.waitingPerImageMax
     readDescriptor = backend.capabilities.contains(.local) ? backend.readDescriptor : nil
+    statistics = lanes.statistics
+    if let effects = backend.effects { statistics.attach(effects) }
+  }
+
+  deinit {
+    if let effects = backend.effects { statistics.detach(effects) }
   }
 
   // MARK: On a worker
@@ -101,21 +109,21 @@ package final class Image: Sendable {
 
   /// Hands a waiting request over; runs it at once when its lock came in the meantime.
   func park(_ job: Parked, behind token: LockToken) {
-    if let granted = state.withLock({ $0.core.park(job, behind: token) }) { schedule(granted) }
+    if let granted = state.withLock({ $0.core.park(job, behind: token) }) { schedule([granted]) }
   }
 
   /// Takes back a waiting request that cannot be handed over.
   func abandon(_ token: LockToken) {
     var runnable: [Parked] = []
     state.withLock { $0.core.abandon(token, runnable: &runnable) }
-    for job in runnable { schedule(job) }
+    schedule(runnable)
   }
 
   /// After the last system call of a request.
   func finish(_ token: LockToken, mutated: Bool) {
     var runnable: [Parked] = []
     state.withLock { $0.core.finish(token, mutated: mutated, runnable: &runnable) }
-    for job in runnable { schedule(job) }
+    schedule(runnable)
   }
 
   /// The connection of these requests died: those that wait for a lock are cancelled, the others end by themselves (I6).
@@ -133,7 +141,17 @@ package final class Image: Sendable {
       #endif
     }
     for job in cancelled { job.cancel() }
-    for job in runnable { schedule(job) }
+    schedule(runnable)
+  }
+
+  /// Runs those that have waited for their locks and hold them now.
+  func schedule(_ granted: [Parked]) {
+    guard !granted.isEmpty else { return }
+    let now = MonotonicClock.nanoseconds
+    for job in granted {
+      if let began = job.beganNanoseconds { statistics.lockWaits.add(nanoseconds: now - began) }
+      schedule(job)
+    }
   }
 
   /// Runs a request whose lock is held on the lane where it may block.
@@ -191,7 +209,10 @@ package final class Image: Sendable {
     let covered = state.withLock { $0.core.flush.begin() }
     let start = MonotonicClock.nanoseconds
     let error = syncError()
-    syncsAreQuick.store(MonotonicClock.nanoseconds - start < Limits.quickSyncNanosecondsMax, ordering: .relaxed)
+    let taken = MonotonicClock.nanoseconds - start
+    syncsAreQuick.store(taken < Limits.quickSyncNanosecondsMax, ordering: .relaxed)
+    statistics.syncs.add(nanoseconds: taken)
+    if error != nil { statistics.syncErrors.add(1, ordering: .relaxed) }
     var answered: [Parked] = []
     let again = state.withLock { state in
       let end = state.core.flush.end(covered: covered, error: error)
@@ -224,4 +245,7 @@ package final class Image: Sendable {
 
   /// Locks held and requests in the queue, for tests and status.
   package var lockCounts: (held: Int, waiting: Int) { state.withLock { ($0.core.heldCount, $0.core.waitingCount) } }
+
+  /// The request of `token` stands in the queue.
+  func isWaiting(_ token: LockToken) -> Bool { state.withLock { $0.core.isWaiting(token) } }
 }

@@ -13,6 +13,8 @@ struct Job: ~Copyable, Sendable {
   let request: Request
   /// Its number on the connection.
   let id: UInt64
+  /// When its bytes were received, nanoseconds of the monotonic clock.
+  let beganNanoseconds: Int64
   /// The lock that it holds, or waits for.
   var token: LockToken?
   /// The payload of a WRITE.
@@ -187,7 +189,7 @@ struct Job: ~Copyable, Sendable {
         cookie: request.cookie, command: request.command, error: wireError, text: text, offset: offset, into: &span,
         at: 0)
     }
-    end(reply)
+    end(reply, wireError)
   }
 
   /// Its place among the waiters was taken back, so there is no lock to give up.
@@ -216,7 +218,8 @@ struct Job: ~Copyable, Sendable {
   }
   #endif
 
-  private consuming func end(_ reply: consuming PieceBuffer) {
+  private consuming func end(_ reply: consuming PieceBuffer, _ error: NBDError? = nil) {
+    account(error)
     payload = nil
     keepCharge(ofBytes: reply.capacityBytes)
     connection.end(id, reply: Replies.Outgoing(reply, chargedBytes: chargedBytes), as: sender)

@@ -16,6 +16,7 @@ package struct Lanes: Sendable {
   let inlinePerImageMax: Int
   /// Half of all workers: those that wait for a disk are asleep.
   let waitingPerImageMax: Int
+  let statistics = ImageStatistics()
 
   /// Threads that do blocking calls: enough to keep a disk's queue busy, few enough to stay cheap.
   private static let slowThreadsMax = 32

@@ -30,6 +30,7 @@ extension Connection {
       worker.filledBytes = receiver.unpark(into: &room)
       let end = serve(&receiver, &worker, untilRequest)
       finishReads(&worker)
+      worker.batch.account.leave()
       receiver.park(worker.input.bytes.extracting(first: worker.filledBytes))
       server.chargeExisting(receiver.parkedBytes, to: self)
       worker.filledBytes = 0
@@ -42,7 +43,9 @@ extension Connection {
     var batches = 0
     var spin = SpinPolicy()
     beginLease()
+    worker.batch.account.enter(transmission)
     while true {
+      worker.batch.account.begin()
       let stop: Stop
       let isTransmitting = transmission != nil
       let receivedBytes = worker.filledBytes
@@ -56,11 +59,13 @@ extension Connection {
         // Replies to what came before the breach; nothing of this client may stay in the worker's buffers.
         flushNegotiation(&worker.batch)
         flush(&worker.batch)
+        if transmission == nil { note(.protocolViolation) }
         die("the client broke the protocol at byte \(error.atByte): \(error.what)")
         return .finish
       }
       let turnBytes = receivedBytes + worker.batch.count
       let owesLittle = flush(&worker.batch)
+      worker.batch.account.rest()
       let mayReceive: Bool
       switch stop {
       case .finish: return .finish
@@ -230,6 +235,7 @@ extension Connection {
       case .established(let session):
         start += consumed
         transmission = establish(session)
+        batch.account.enter(transmission)
         guard flushNegotiation(&batch) else { return .pause }
       case .request(let request, let payload):
         // What has not started when the connection dies is cancelled (I6).
@@ -267,7 +273,8 @@ extension Connection {
       case .close(let reason):
         start += consumed
         flushNegotiation(&batch)
-        log(.info, "closing: \(reason)")
+        note(HandshakeFailure(closing: reason))
+        log(.info, "closing: \(reason.text)")
         return .finish
       }
       // A batch of requests that are answered later, or a client that does not read, must not go on for ever.
@@ -315,7 +322,9 @@ extension Connection {
   func flush(_ batch: inout ReplyBatch) -> Bool {
     guard batch.count > 0 else { return !mustPause }
     let tail = batch.tail.take()
+    batch.account.publishCounts()
     let owesLittle = send(batch: batch.bytes, tail: tail)
+    batch.account.publishLatencies()
     batch.removeAll()
     return owesLittle
   }

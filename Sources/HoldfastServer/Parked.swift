@@ -18,16 +18,20 @@ struct Parked: Sendable {
 
   /// Where it runs once it holds its lock.
   let lane: Lane
+  /// When its request was received, nanoseconds of the monotonic clock. Nil: it is none.
+  let beganNanoseconds: Int64?
   private let content: Content
 
   init(_ job: consuming Job) {
     lane = job.isLongEffect ? .effects : .slow
+    beganNanoseconds = job.beganNanoseconds
     content = .job(Handoff(job))
   }
 
   /// `wake` is called on whatever thread grants the lock or ends the sync; it must not wait.
   init(waking wake: @escaping @Sendable (Errno?) -> Void) {
     lane = .here
+    beganNanoseconds = nil
     content = .waiter(wake)
   }
 

@@ -38,6 +38,8 @@ package final class Server: Sendable {
   /// Who attends to the sockets deals with these itself, when it has looked at all events.
   let newcomers = Locked<[Connection]>([])
   private let attended = Atomic<Bool>(false)
+  let statistics = ServerStatistics()
+  let slowOperations: SlowOperations
   let logger: Logger
   let guards: GuardSwitches
   let cpus: Int
@@ -45,11 +47,11 @@ package final class Server: Sendable {
   let coldReads: ColdReadMode
   /// The kernel gives no io_uring.
   let ringIsRefused = Atomic<Bool>(false)
-  private let images: [Image]
+  let images: [Image]
   /// By export: the position of the first export of the same image.
   private let imageKeys: [ImageKey]
-  private let budget: Locked<ByteBudget>
-  private let roster = Locked(Roster())
+  let budget: Locked<ByteBudget>
+  let roster = Locked(Roster())
   private let shuttingDown = Atomic<Bool>(false)
 
   /// Lock order: none of these is held while another is taken.
@@ -87,6 +89,7 @@ package final class Server: Sendable {
     self.cpus = cpus
     self.spins = spins
     self.coldReads = coldReads
+    slowOperations = SlowOperations(thresholdNanoseconds: limits.slowOperationNanoseconds)
     let images = exports.map(\.image)
     self.images = images
     imageKeys = images.map { image in ImageKey(rawValue: images.firstIndex { $0 === image } ?? 0) }
@@ -103,7 +106,7 @@ package final class Server: Sendable {
       name: "worker",
       limits: WorkerLimits(
         awakeMax: Server.workersAwakeMax(cpus: cpus), threadsMax: Server.workersMax, idleSeconds: Lanes.idleSeconds),
-      makeContext: { Worker() },
+      makeContext: { [statistics] in Worker(latencies: statistics.shardOfNextWorker()) },
       serve: { worker, work in work.run(&worker) })
     loop.lendSockets { [weak self] in
       // When many workers are busy, in the kernel perhaps, the loop must not wait for one of them.
@@ -219,6 +222,7 @@ package final class Server: Sendable {
       return (ConnectionID(rawValue: roster.nextID), false)
     }
     guard let id else {
+      statistics.note(.connectionLimit)
       if isFirstRefused { logger.warning("refusing connections: \(limits.connectionsMax) are open, the most allowed") }
       return nil
     }
@@ -240,7 +244,7 @@ package final class Server: Sendable {
 
   package var connectionCount: Int { roster.withLock { $0.connections.count } }
 
-  private var connections: [Connection] { roster.withLock { Array($0.connections.values) } }
+  var connections: [Connection] { roster.withLock { Array($0.connections.values) } }
 
   // MARK: Once a second, while there are connections
 
@@ -253,13 +257,16 @@ package final class Server: Sendable {
     let now = nowMilliseconds()
     for connection in connections where connection.isNegotiating {
       if now - connection.acceptedMilliseconds >= Int64(limits.handshakeSeconds) * 1000 {
+        connection.note(.timeout)
         connection.die("option haggling took longer than \(limits.handshakeSeconds) s")
       }
     }
     closeStalled(now)
+    slowOperations.look(at: connections, logger)
     pool.trim(keeping: pool.freeCount / 2)
+    let awaitsNothing = pool.freeCount == 0 && !slowOperations.awaitsAnEnd
     let idle = roster.withLock { roster -> LoopTimer? in
-      guard roster.connections.isEmpty, pool.freeCount == 0 else { return nil }
+      guard roster.connections.isEmpty, awaitsNothing else { return nil }
       return exchange(&roster.tick, with: nil)
     }
     idle?.cancel()

@@ -1,6 +1,7 @@
 // What the requests of one connection share after the handshake. Constant for the life of the connection (I9).
 
 import BlockBackend
+import Logging
 import NBDProtocol
 import NBDServerCore
 import Synchronization
@@ -12,6 +13,8 @@ final class Transmission: Sendable {
   let session: Session
   let image: Image
   let encoder: ReplyEncoder
+  let statistics = ConnectionStatistics()
+  let exportStatistics: ExportStatistics
   private let faultsLogged = Atomic<Int>(0)
 
   init(connection: Connection, session: Session, image: Image) {
@@ -19,6 +22,17 @@ final class Transmission: Sendable {
     self.session = session
     self.image = image
     encoder = ReplyEncoder(session: session)
+    exportStatistics = connection.server.statistics.export(named: session.export.name)
+    exportStatistics.attach(statistics)
+  }
+
+  /// Nothing is in flight any more, and the connection is closed.
+  func end() { exportStatistics.detach(statistics) }
+
+  /// A request leaves the worker.
+  /// - Returns: its number on the connection.
+  func begin(_ request: Request) -> UInt64 {
+    connection.begin(Replies.Operation(request, beganNanoseconds: statistics.receivedNanoseconds))
   }
 
   func readPlan(_ request: Request) -> ReadPlan {
@@ -42,6 +56,7 @@ final class Transmission: Sendable {
       text = "the image could not be synced: \(error.errno); earlier writes may be lost"
     }
     log(
+      request, error.errno,
       "\(request.command.specName) \(request.offset)+\(request.length) of export \"\(session.export.name)\": \(text)",
       // A refusal of FAST_ZERO is an answer, not a fault.
       isFault: wireError != .notSupported)
@@ -49,10 +64,15 @@ final class Transmission: Sendable {
   }
 
   /// A client whose every request fails must not fill the log.
-  private func log(_ line: String, isFault: Bool) {
-    guard isFault else { return connection.log(.debug, line) }
+  private func log(_ request: Request, _ errno: Errno, _ line: String, isFault: Bool) {
+    func fields() -> Logger.Metadata {
+      var fields = connection.metadata(request, self)
+      fields["errno"] = .stringConvertible(errno.rawValue)
+      return fields
+    }
+    guard isFault else { return connection.log(.debug, line, fields()) }
     let count = faultsLogged.add(1, ordering: .relaxed).newValue
-    if count <= Transmission.faultsLoggedMax { connection.log(.warning, line) }
+    if count <= Transmission.faultsLoggedMax { connection.log(.warning, line, fields()) }
     if count == Transmission.faultsLoggedMax {
       connection.log(.warning, "further failed requests of this connection are not logged")
     }

@@ -60,7 +60,7 @@ extension Image {
   private func takePlaceBack(_ token: LockToken) -> Bool {
     var runnable: [Parked] = []
     let isTaken = state.withLock { $0.core.cancelWaiting(token, runnable: &runnable) != nil }
-    for each in runnable { schedule(each) }
+    schedule(runnable)
     return isTaken
   }
 

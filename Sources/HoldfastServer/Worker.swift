@@ -11,14 +11,14 @@ package struct Worker: ~Copyable {
   /// How many.
   var filledBytes = 0
   /// Replies of the current batch.
-  var batch = ReplyBatch()
+  var batch: ReplyBatch
   /// A large payload has just ended. Another one probably follows: only its header is received here, so that the rest need not be
   /// copied from here to where it belongs.
   var expectsLargeWrite = false
   /// READs that it waits for.
   var cold = ColdReads()
 
-  package init() {}
+  init(latencies: LatencyShard) { batch = ReplyBatch(latencies: latencies) }
 
   /// Keeps only what lies behind the first `bytes`.
   mutating func consume(_ bytes: Int) {
@@ -42,6 +42,11 @@ struct ReplyBatch: ~Copyable {
 
   /// What follows the last reply: the batch has to be sent before anything is added.
   var tail: Replies.FileTail?
+
+  /// What its requests come to.
+  var account: BatchAccount
+
+  init(latencies: LatencyShard) { account = BatchAccount(latencies: latencies) }
 
   var isEmpty: Bool { count == 0 && negotiation.isEmpty }
 
@@ -87,22 +92,30 @@ struct ReplyBatch: ~Copyable {
     let header = encoder.encodeReadHeader(
       cookie: request.cookie, offset: request.offset, dataBytes: request.length, into: &all, at: start)
     count = start + header
+    account.succeeded(.read, bytes: Int(request.length))
   }
 
   /// The header of a READ whose data is already behind it.
-  mutating func commitRead(_ request: Request, encoder: ReplyEncoder) {
+  /// - Parameter takenNanoseconds: how long it took, when it came before the bytes of this batch.
+  mutating func commitRead(_ request: Request, encoder: ReplyEncoder, takenNanoseconds: Int64? = nil) {
     let start = count
     var all = buffer.mutableBytes
     let header = encoder.encodeReadHeader(
       cookie: request.cookie, offset: request.offset, dataBytes: request.length, into: &all, at: start)
     count = start + header + Int(request.length)
+    if let takenNanoseconds {
+      account.succeededLate(.read, bytes: Int(request.length), nanoseconds: takenNanoseconds)
+    } else {
+      account.succeeded(.read, bytes: Int(request.length))
+    }
   }
 
-  mutating func appendSuccess(_ cookie: UInt64, encoder: ReplyEncoder) {
+  mutating func appendSuccess(_ request: Request, encoder: ReplyEncoder) {
     let start = count
     var all = buffer.mutableBytes
-    let bytes = encoder.encodeSuccess(cookie: cookie, into: &all, at: start)
+    let bytes = encoder.encodeSuccess(cookie: request.cookie, into: &all, at: start)
     count = start + bytes
+    account.succeeded(request)
   }
 
   mutating func appendError(
@@ -113,6 +126,7 @@ struct ReplyBatch: ~Copyable {
     let bytes = encoder.encodeError(
       cookie: request.cookie, command: request.command, error: error, text: text, offset: offset, into: &all, at: start)
     count = start + bytes
+    account.failed(request.command, error)
   }
 
   mutating func append(_ refusal: Refusal, encoder: ReplyEncoder) {
@@ -120,5 +134,6 @@ struct ReplyBatch: ~Copyable {
     var all = buffer.mutableBytes
     let bytes = encoder.encodeRefusal(refusal, into: &all, at: start)
     count = start + bytes
+    account.refused(refusal)
   }
 }

@@ -8,7 +8,7 @@ extension Agreement {
     _ data: RawSpan, _ exports: some ExportDirectory, _ clientFlags: HandshakeFlags, _ output: inout [UInt8]
   ) throws(OptionError) -> HandshakeProgress.Outcome {
     let name = try WireString.decode(data, "the export name")
-    guard let export = exports.find(name) else { return .close("the export that the client wants does not exist") }
+    guard let export = exports.find(name) else { return .close(.unknownExport) }
     let session = session(export, askedAs: name, knowsBlockSizes: false)
     output.appendBigEndian(export.sizeBytes)
     output.appendBigEndian(session.flags.rawValue)

@@ -96,7 +96,7 @@ package struct Handshake: Sendable {
         return Step(consumed: skipped)
       case .abort:
         replies.append(.ack, to: &output)
-        return Step(consumed: skipped, outcome: .close("the client aborted the handshake"))
+        return Step(consumed: skipped, outcome: .close(.aborted))
       }
     case .ended:
       preconditionFailure("a handshake that has ended receives nothing")
@@ -129,10 +129,10 @@ package struct Handshake: Sendable {
     let length = Int(bytes.bigEndianUInt32(at: 12))
     try checkHeader(number, option, length)
     guard optionCount < limits.optionsMax else {
-      return Step(consumed: 0, outcome: .close("the client sent more than \(limits.optionsMax) options"))
+      return Step(consumed: 0, outcome: .close(.tooManyOptions(max: limits.optionsMax)))
     }
     if option == .exportName && isShuttingDown {
-      return Step(consumed: headerBytes, outcome: .close("the server is shutting down"))
+      return Step(consumed: headerBytes, outcome: .close(.shuttingDown))
     }
     if let answer = answerWithoutReading(option, length, isShuttingDown) {
       optionCount += 1

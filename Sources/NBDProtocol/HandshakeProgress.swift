@@ -1,5 +1,21 @@
 // What a handshake tells its driver.
 
+/// Why a handshake ends without a session.
+package enum CloseReason: Sendable, Equatable {
+  case aborted, unknownExport, shuttingDown
+  case tooManyOptions(max: Int)
+
+  /// For the log; without bytes that the peer chose.
+  package var text: String {
+    switch self {
+    case .aborted: "the client aborted the handshake"
+    case .unknownExport: "the export that the client wants does not exist"
+    case .shuttingDown: "the server is shutting down"
+    case .tooManyOptions(let max): "the client sent more than \(max) options"
+    }
+  }
+}
+
 /// What `receive` did, and what it waits for.
 package struct HandshakeProgress: Sendable {
   /// Bytes to remove from the front.
@@ -13,7 +29,7 @@ package struct HandshakeProgress: Sendable {
     case sendFirst
     /// The handshake is over: send the output; all further bytes are requests.
     case transmission(Session)
-    /// Send the output, then close. The text is for the log, without peer-chosen bytes.
-    case close(String)
+    /// Send the output, then close.
+    case close(CloseReason)
   }
 }

@@ -153,6 +153,9 @@ package struct ByteBudget: Sendable {
   /// Somebody waits for memory.
   package var isContended: Bool { !waiting.isEmpty }
 
+  /// Connections that wait for memory.
+  package var waitingCount: Int { waiting.count }
+
   /// Bytes that `id` holds.
   package func held(by id: ConnectionID) -> Int { held[id, default: 0] }
 

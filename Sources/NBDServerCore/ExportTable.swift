@@ -31,7 +31,7 @@ package struct ExportTable: ExportDirectory, Sendable {
   /// Largest payload of a request, bytes: what every client may expect (Size constraints).
   package static let payloadBytesMax: UInt32 = 32 * 1024 * 1024
 
-  private let entries: [Entry]
+  package let entries: [Entry]
   private let indexByName: [String: Int]
 
   package let listIsAllowed = true

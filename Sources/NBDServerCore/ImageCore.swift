@@ -130,6 +130,9 @@ package struct ImageCore<Work: Sendable>: ~Copyable {
     grantedTokens.removeAll(keepingCapacity: true)
   }
 
+  /// The request stands in the queue. Any token, also one of the past.
+  package func isWaiting(_ token: Token) -> Bool { waiters[token] != nil }
+
   /// Locks held and requests in the queue.
   package var heldCount: Int { locks.heldCount }
   package var waitingCount: Int { locks.waitingCount }

@@ -51,6 +51,13 @@ package struct Limits: Sendable, Equatable {
   package var stallSeconds = 30
   package var stallBytes = 1024 * 1024
 
+  /// Requests that are in flight for longer are told of in the log, milliseconds; nil: none. A disk that takes seconds is worth
+  /// a look, one that is busy is not.
+  package var slowOperationMilliseconds: Int? = 5000
+
+  /// The same in nanoseconds; `Int64.max`: none.
+  package var slowOperationNanoseconds: Int64 { slowOperationMilliseconds.map { Int64($0) * 1_000_000 } ?? Int64.max }
+
   /// From the first SIGTERM until clients are cut off. Requests that were admitted still finish.
   package var shutdownSeconds = 5
 

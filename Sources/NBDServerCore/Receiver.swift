@@ -24,7 +24,7 @@ package struct Receiver: ~Copyable, Sendable {
     /// NBD_CMD_DISC.
     case disconnect
     /// The session ends after what is in the output has been sent.
-    case close(String)
+    case close(CloseReason)
   }
 
   private enum Phase: Sendable {

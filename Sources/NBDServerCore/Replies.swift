@@ -3,6 +3,7 @@
 
 import BlockBackend
 import DequeModule
+import NBDProtocol
 import RangeLocks
 
 /// The output half of a connection.
@@ -39,6 +40,24 @@ package struct Replies: ~Copyable, Sendable {
     }
   }
 
+  /// A request off the fast path.
+  private struct InFlight {
+    var token: RangeLockTable.Token?
+    let operation: Operation?
+  }
+
+  /// What such a request does, for whoever looks for slow ones.
+  package struct Operation: Sendable {
+    package let request: Request
+    /// When its bytes were received, nanoseconds of the monotonic clock.
+    package let beganNanoseconds: Int64
+
+    package init(_ request: Request, beganNanoseconds: Int64) {
+      self.request = request
+      self.beganNanoseconds = beganNanoseconds
+    }
+  }
+
   /// The data of a READ as it is in its file: sent without a copy, while it is lent and so cannot change (I4).
   package struct FileTail: Sendable {
     package let file: any LentFile
@@ -71,7 +90,7 @@ package struct Replies: ~Copyable, Sendable {
   private var isClosed = false
   private var outgoing = UniqueDeque<Outgoing>()
   package private(set) var outgoingBytes = 0
-  private var inFlight: [UInt64: RangeLockTable.Token?] = [:]
+  private var inFlight: [UInt64: InFlight] = [:]
   private var nextID: UInt64 = 0
   private let limits: Limits
 
@@ -79,18 +98,18 @@ package struct Replies: ~Copyable, Sendable {
 
   // MARK: Requests off the fast path
 
-  /// A request leaves the worker.
+  /// A request leaves the worker. Several that are looked after elsewhere may count as one, without an operation.
   /// - Returns: its number on this connection.
-  package mutating func begin() -> UInt64 {
+  package mutating func begin(_ operation: Operation? = nil) -> UInt64 {
     defer { nextID += 1 }
-    inFlight[nextID] = .some(nil)
+    inFlight[nextID] = InFlight(operation: operation)
     return nextID
   }
 
   /// The request holds, or waits for, this lock.
   package mutating func setToken(_ token: RangeLockTable.Token, of id: UInt64) {
     precondition(inFlight[id] != nil, "only a request in flight has a lock")
-    inFlight[id] = token
+    inFlight[id]?.token = token
   }
 
   /// The request is answered, or was cancelled.
@@ -99,6 +118,18 @@ package struct Replies: ~Copyable, Sendable {
   }
 
   package var inFlightCount: Int { inFlight.count }
+
+  /// Those in flight that began before `nanoseconds`, in no order; at most `countMax`.
+  package func operations(
+    before nanoseconds: Int64, countMax: Int
+  ) -> [(id: UInt64, operation: Operation, token: RangeLockTable.Token?)] {
+    var found: [(UInt64, Operation, RangeLockTable.Token?)] = []
+    for (id, entry) in inFlight where found.count < countMax {
+      guard let operation = entry.operation, operation.beganNanoseconds < nanoseconds else { continue }
+      found.append((id, operation, entry.token))
+    }
+    return found
+  }
 
   // MARK: Sending
 
@@ -229,7 +260,7 @@ package struct Replies: ~Copyable, Sendable {
     outgoingBytes = 0
     awaitsWritable = false
     // In order of arrival, so that a simulation repeats itself.
-    return (refund, inFlight.sorted { $0.key < $1.key }.compactMap { $0.value })
+    return (refund, inFlight.sorted { $0.key < $1.key }.compactMap { $0.value.token })
   }
 
   /// Nothing is left to do for this connection.

@@ -23,6 +23,7 @@ package final class ImageFile: BlockBackend {
   let guards: GuardSwitches
   let layout: LayoutProbe
   let refused = RefusedCalls()
+  let effectCounters = EffectCounters()
   /// The medium is memory, and the kernel has no RWF_NOWAIT for it (tmpfs): a plain read is as good.
   private let isInMemory: Bool
   private let sendsPages: Bool
@@ -48,6 +49,14 @@ package final class ImageFile: BlockBackend {
     // What is in memory is never waited for; who takes `ownProbeDescriptor` out, or looks at calls, wants to see `read`.
     let mayBypassRead = !opened.isInMemory && guards.stands(.ownProbeDescriptor) && !calls.areObserved
     readDescriptor = mayBypassRead ? opened.file.descriptor : nil
+  }
+
+  package var effects: EffectCounters? { effectCounters }
+
+  /// Storage that the file takes, bytes; nil for a block device, and where the question may hang.
+  package var allocatedBytes: UInt64? {
+    guard !isBlockDevice, capabilities.contains(.local) else { return nil }
+    do throws(Errno) { return try Files.fstat(file).allocatedBytes } catch { return nil }
   }
 
   package func lendFile() -> (any LentFile)? {

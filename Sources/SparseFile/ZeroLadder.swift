@@ -6,11 +6,11 @@ import SystemPackage
 
 extension ImageFile {
   package func zero(_ range: Range<UInt64>, _ options: ZeroOptions) throws(BackendError) {
-    try perform(EffectPlan(zeroing: range, options, on: medium))
+    try perform(EffectPlan(zeroing: range, options, on: medium), for: .zero)
   }
 
   package func trim(_ range: Range<UInt64>) throws(BackendError) {
-    try perform(EffectPlan(trimming: range, on: medium, isInward: guards.stands(.trimInward)))
+    try perform(EffectPlan(trimming: range, on: medium, isInward: guards.stands(.trimInward)), for: .trim)
   }
 
   private var medium: EffectPlan.Medium {
@@ -20,7 +20,7 @@ extension ImageFile {
         ? .ofLocalFile(unitBytes: trimUnitBytes) : .ofDevice(unitBytes: trimUnitBytes))
   }
 
-  private func perform(_ start: EffectPlan) throws(BackendError) {
+  private func perform(_ start: EffectPlan, for purpose: EffectCounters.Purpose) throws(BackendError) {
     var plan = start
     let clock = ContinuousClock()
     while true {
@@ -38,6 +38,7 @@ extension ImageFile {
           if let kind = try plan.failed(error) { refused.note(kind) }
           continue
         }
+        effectCounters.note(call.kind, done, for: purpose)
         try plan.completed(done, taken: clock.now - start)
       }
     }

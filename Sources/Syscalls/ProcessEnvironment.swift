@@ -41,6 +41,9 @@ package func onlineCPUCount() -> Int { max(1, sysconf(CInt(_SC_NPROCESSORS_ONLN)
 /// What the page cache handles as a whole, bytes; a power of two.
 package func pageBytes() -> UInt32 { UInt32(max(4096, sysconf(CInt(_SC_PAGESIZE)))) }
 
+/// The unit of times in /proc, per second.
+package func clockTicksPerSecond() -> Int { max(1, sysconf(CInt(_SC_CLK_TCK))) }
+
 /// Makes a directory with permissions `mode` less the umask; one that exists is fine. Its parent has to exist.
 package func makeDirectory(_ path: String, mode: UInt32) throws(Errno) {
   guard unsafe mkdir(path, mode) < 0, errno != EEXIST else { return }

@@ -45,7 +45,7 @@ let holdfastVersion = "0.1.0"
 
   private static func printFailure(_ failure: CommandFailure) {
     switch LogStyle.ofStandardError() {
-    case .plain: writeToStandardError(failure.lines.map { withoutControlCharacters($0) + "\n" }.joined())
+    case .plain, .json: writeToStandardError(failure.lines.map { withoutControlCharacters($0) + "\n" }.joined())
     case .journal: writeToStandardError(failure.lines.map { logLine(.journal, at: .now(), .error, $0) }.joined())
     }
   }

@@ -22,17 +22,17 @@ final class InProcessServer {
 
   convenience init(
     _ backend: any BlockBackend, guards: GuardSwitches = .allStand, limits: Limits = Limits(), isReadOnly: Bool = false,
-    coldReads: ColdReadMode = .ofEnvironment, workersMax: Int = Server.workersMax
+    coldReads: ColdReadMode = .ofEnvironment, workersMax: Int = Server.workersMax, log: (any LogHandler)? = nil
   ) throws {
     let lanes = Lanes(workersAwakeMax: Server.workersAwakeMax(cpus: 2), workersMax: workersMax)
     let image = Image(backend: backend, lanes: lanes, guards: guards)
     let export = Export(name: "disk", aliases: [""], isReadOnly: isReadOnly, image: image)
-    try self.init(exports: [export], image: image, guards: guards, limits: limits, coldReads: coldReads)
+    try self.init(exports: [export], image: image, guards: guards, limits: limits, coldReads: coldReads, log: log)
   }
 
   init(
     exports: [Export], image: Image, guards: GuardSwitches = .allStand, limits: Limits = Limits(),
-    coldReads: ColdReadMode = .ofEnvironment
+    coldReads: ColdReadMode = .ofEnvironment, log: (any LogHandler)? = nil
   ) throws {
     self.image = image
     // As the daemon does: sendfile raises it when the client is gone.
@@ -40,8 +40,8 @@ final class InProcessServer {
     directory = FileManager.default.temporaryDirectory.appending(path: "holdfast-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
     path = directory.appending(path: "s").path
-    var logger = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-    logger.logLevel = .critical
+    var logger = Logger(label: "test") { _ in log ?? SwiftLogNoOpLogHandler() }
+    if log == nil { logger.logLevel = .critical }
     server = Server(exports: exports, limits: limits, cpus: 2, coldReads: coldReads, logger: logger, guards: guards)
     try server.listen(unixPath: path, mode: 0o600)
   }

@@ -18,9 +18,10 @@ import Testing
     "NBDServerCore": [
       "NBDProtocol", "RangeLocks", "BlockBackend", "SystemPackage", "DequeModule", "Synchronization",
     ],
+    "Reports": ["NBDServerCore", "NBDProtocol", "SystemPackage"],
     "EventLoops": ["Locking", "Syscalls", "SystemPackage", "DequeModule", "Synchronization", "Dispatch"],
     "HoldfastServer": [
-      "EventLoops", "NBDServerCore", "NBDProtocol", "BlockBackend", "RangeLocks", "Locking", "Syscalls",
+      "EventLoops", "NBDServerCore", "Reports", "NBDProtocol", "BlockBackend", "RangeLocks", "Locking", "Syscalls",
       "SystemPackage", "Logging", "DequeModule", "Synchronization",
     ],
     "holdfast": [

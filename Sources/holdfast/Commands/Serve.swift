@@ -24,12 +24,14 @@ func serve(
   let opened = try openExports(plan, lanes: lanes, logger: logger)
   var limits = Limits()
   limits.connectionsMax = plan.connectionsMax
+  limits.slowOperationMilliseconds = plan.log.slowOperationMilliseconds
   let server = Server(
     exports: opened.exports, limits: limits, cpus: cpus, spins: plan.spins, coldReads: .ofEnvironment, logger: logger,
     guards: plan.guards)
+  let metrics = MetricsServer(server, version: holdfastVersion)
   do throws(CommandFailure) {
     let supervision = manager.map { Supervision($0, server: server, exports: opened.exports.count, logger: logger) }
-    try endOnSignals(server, supervision, logger)
+    try endOnSignals(server, metrics, supervision, logger)
     try server.listen(on: inherited)
     let listeners = inherited.map(\.address) + (try server.listen(plan, beside: inherited.map(\.address)))
     let rows = opened.exports.map {
@@ -37,12 +39,16 @@ func serve(
         name: $0.name, sizeBytes: $0.image.backend.geometry.sizeBytes,
         isReadOnly: $0.isReadOnly || !$0.image.backend.capabilities.contains(.writable))
     }
-    try writeToStandardOutput(StartupReport(rows: rows, listeners: listeners).text)
+    let metricsAddresses = try metrics.listen(plan)
+    try writeToStandardOutput(StartupReport(rows: rows, listeners: listeners, metrics: metricsAddresses).text)
     supervision?.begin()
   } catch {
     // Sockets that were made are removed; nothing has been served.
     let failure = error
-    server.shutDown { _ in Holdfast.exit(with: failure) }
+    server.shutDown { _ in
+      metrics.close()
+      Holdfast.exit(with: failure)
+    }
     sleepForEver()
   }
   watchImages(Array(zip(opened.exports.map(\.name), opened.files)), logger: logger)
@@ -69,7 +75,9 @@ private func prepareProcess(_ plan: ServePlan, _ logger: Logger) {
 private let repeatedSignalNanoseconds: Int64 = 200_000_000
 
 /// The first SIGTERM or SIGINT finishes what is in flight and syncs; the second ends the process at once.
-private func endOnSignals(_ server: Server, _ supervision: Supervision?, _ logger: Logger) throws(CommandFailure) {
+private func endOnSignals(
+  _ server: Server, _ metrics: MetricsServer, _ supervision: Supervision?, _ logger: Logger
+) throws(CommandFailure) {
   do throws(Errno) {
     let first = Locked<Int64?>(nil)
     for (number, name) in [(SIGTERM, "SIGTERM"), (SIGINT, "SIGINT")] {
@@ -87,7 +95,11 @@ private func endOnSignals(_ server: Server, _ supervision: Supervision?, _ logge
         }
         logger.notice("\(name): stopping; send it again to stop at once")
         supervision?.stop()
-        server.shutDown { end in exit(end.failedSyncs.isEmpty ? 0 : ExitStatus.ioError.rawValue) }
+        server.shutDown { end in
+          // Until here it says what is waited for.
+          metrics.close()
+          exit(end.failedSyncs.isEmpty ? 0 : ExitStatus.ioError.rawValue)
+        }
       }
     }
     try server.loop.onSignal(SIGHUP) { logger.notice("SIGHUP: the configuration is read only at start") }

@@ -66,8 +66,22 @@ struct ServeCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Permissions of Unix sockets, octal. (default: 0600)", valueName: "mode"))
   var socketMode: String?
 
-  @Option(help: ArgumentHelp("Log from this level up: trace, debug, info, notice, warning, error.", valueName: "level"))
-  var logLevel: Logger.Level = .info
+  @Option(
+    help: ArgumentHelp(
+      "Serve metrics and a dashboard over HTTP on HOST:PORT or a Unix socket's path; without a port, 9810.",
+      valueName: "address"))
+  var metrics: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Log from this level up: trace, debug, info, notice, warning, error. (default: info)", valueName: "level"))
+  var logLevel: Logger.Level?
+
+  @Option(
+    help: ArgumentHelp(
+      "How log lines look: text, json or journal. (default: journal where the journal reads them, else text)",
+      valueName: "format"))
+  var logFormat: LogStyle?
 
   #if GUARD_SWITCHES
   @Option(help: .hidden) var withoutGuard: [Guard] = []
@@ -84,7 +98,10 @@ struct ServeCommand: ParsableCommand {
     #if GUARD_SWITCHES
     plan.guards = GuardSwitches(without: withoutGuard)
     #endif
-    LoggingSystem.bootstrap { [logLevel] _ in StderrLogHandler(style: .ofStandardError(), level: logLevel) }
+    let log = plan.log.overridden(style: logFormat, level: logLevel)
+    LoggingSystem.bootstrap { _ in
+      StderrLogHandler(style: log.style ?? .ofStandardError(), level: log.level ?? .info)
+    }
     let inheritedAddresses = try plan.adopt(inherited)
     let sockets = zip(inherited, inheritedAddresses).map { ($0.descriptor, $1) }
     try serve(
@@ -116,3 +133,5 @@ extension Guard: ExpressibleByArgument {
 #endif
 
 extension Logger.Level: @retroactive ExpressibleByArgument {}
+
+extension LogStyle: ExpressibleByArgument {}

@@ -37,6 +37,12 @@ struct ConfigurationReader {
       mistakes.note(root.line, "nothing to serve; add an [[export]] with a name and a path")
     }
     readServer(&reader, &plan, names: exports.compactMap { $0.entries.text("name") })
+    for (name, read) in [("metrics", readMetrics), ("log", readLog)] {
+      guard let found = top.table(name) else { continue }
+      var table = TableReader("[\(name)]", found.entries, line: found.line, mistakes)
+      read(&table, &plan)
+      table.finish()
+    }
     top.finish()
 
     guard mistakes.mistakes.isEmpty else {

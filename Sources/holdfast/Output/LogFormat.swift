@@ -3,20 +3,49 @@
 import Logging
 import Syscalls
 
-enum LogStyle: Sendable {
+enum LogStyle: String, Sendable, CaseIterable {
   /// `<4>text`: the priority prefix that journald reads (sd-daemon(3)); it adds the time itself.
   case journal
   /// `2026-11-21T09:31:02.123Z warning: text`.
-  case plain
+  case plain = "text"
+  /// `{"time":"2026-11-21T09:31:02.123Z","level":"warning","message":"text","connection":3}`.
+  case json
 }
 
 /// One line with its line end.
-func logLine(_ style: LogStyle, at time: WallClockTime, _ level: Logger.Level, _ text: String) -> String {
-  let safe = withoutControlCharacters(text)
-  return switch style {
-  case .journal: "<\(level.journalPriority)>\(safe)\n"
-  case .plain: "\(timestamp(time)) \(level): \(safe)\n"
+func logLine(
+  _ style: LogStyle, at time: WallClockTime, _ level: Logger.Level, _ text: String, _ fields: Logger.Metadata = [:]
+) -> String {
+  switch style {
+  case .journal: "<\(level.journalPriority)>\(withoutControlCharacters(text + fieldsText(fields)))\n"
+  case .plain: "\(timestamp(time)) \(level): \(withoutControlCharacters(text + fieldsText(fields)))\n"
+  case .json: jsonLine(at: time, level, text, fields)
   }
+}
+
+/// What people are told beside the sentence: where it happened. The other fields stand in the sentence already.
+private let fieldsForPeople: Set<String> = ["connection", "peer", "export"]
+
+private func fieldsText(_ fields: Logger.Metadata) -> String {
+  let shown = fields.filter { fieldsForPeople.contains($0.key) }
+  return shown.isEmpty ? "" : " \(metadataText(shown))"
+}
+
+/// Every field, numbers as numbers; a field cannot take the place of time, level or message.
+private func jsonLine(at time: WallClockTime, _ level: Logger.Level, _ text: String, _ fields: Logger.Metadata)
+  -> String
+{
+  var parts = [
+    ("time", jsonString(timestamp(time))), ("level", jsonString("\(level)")), ("message", jsonString(text)),
+  ]
+  for (key, value) in fields.sorted(by: { $0.key < $1.key }) where !["time", "level", "message"].contains(key) {
+    if case .stringConvertible(let number) = value, number is any BinaryInteger {
+      parts.append((key, "\(number)"))
+    } else {
+      parts.append((key, jsonString("\(value)")))
+    }
+  }
+  return "{\(parts.map { "\(jsonString($0)):\($1)" }.joined(separator: ","))}\n"
 }
 
 extension Logger.Level {

@@ -12,6 +12,8 @@ struct StartupReport {
   var rows: [Row]
   /// As bound: with the ports that the kernel chose.
   var listeners: [SocketAddress]
+  /// Of the metrics endpoint, as bound.
+  var metrics: [SocketAddress] = []
 
   var text: String {
     let count = rows.count == 1 ? "1 export" : "\(rows.count) exports"
@@ -19,6 +21,12 @@ struct StartupReport {
     for row in rows {
       lines.append("  \(row.name)  \(ByteSize(bytes: row.sizeBytes))\(row.isReadOnly ? ", read-only" : "")")
       lines += listeners.map { "    \(exportURI(row.name, at: $0))" }
+    }
+    for address in metrics {
+      lines.append(
+        address.isUnix
+          ? "  metrics: curl --unix-socket \(shellQuoted("\(address)")) http://localhost/metrics"
+          : "  dashboard: http://\(address)/  metrics: http://\(address)/metrics")
     }
     if let row = rows.first, let listener = listeners.first {
       lines.append("  try: nbdinfo \(shellQuoted(exportURI(row.name, at: listener)))")

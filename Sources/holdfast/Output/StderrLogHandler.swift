@@ -24,8 +24,7 @@ struct StderrLogHandler: LogHandler {
     var all = metadata
     if let provided = metadataProvider?.get() { all.merge(provided) { _, new in new } }
     if let own = event.metadata { all.merge(own) { _, new in new } }
-    let text = all.isEmpty ? "\(event.message)" : "\(event.message) \(metadataText(all))"
-    writeToStandardError(logLine(style, at: .now(), event.level, text))
+    writeToStandardError(logLine(style, at: .now(), event.level, "\(event.message)", all))
   }
 }
 

@@ -21,6 +21,7 @@ struct AddressReader {
   var allowsPlaintext: Bool
   /// How the operator allows it: `--allow-plaintext`, or a configuration key.
   var permission: String
+  var portWhenMissing = defaultPort
 
   /// A path for a Unix socket.
   func unix(_ path: String) throws(AddressMistake) -> SocketAddress {
@@ -44,7 +45,7 @@ struct AddressReader {
       }
       port = number
     } else {
-      port = defaultPort
+      port = portWhenMissing
     }
     if portText == nil, host.allSatisfy({ $0.isASCII && $0.isNumber }) {
       throw AddressMistake(clause: "\"\(text)\" names no host; write 127.0.0.1:\(text)")
@@ -92,23 +93,23 @@ struct AddressReader {
   private func split(_ text: String) throws(AddressMistake) -> (host: String, port: String?) {
     if let rest = text.suffix(behind: "[") {
       guard let end = rest.firstIndex(of: "]") else {
-        throw AddressMistake(clause: "\"\(text)\" has no closing bracket; write [::1]:\(defaultPort)")
+        throw AddressMistake(clause: "\"\(text)\" has no closing bracket; write [::1]:\(portWhenMissing)")
       }
       let host = String(rest[..<end])
       let behind = rest[rest.index(after: end)...]
       if behind.isEmpty { return (host, nil) }
       guard behind.first == ":" else {
-        throw AddressMistake(clause: "\"\(text)\" goes on behind the bracket; write [\(host)]:\(defaultPort)")
+        throw AddressMistake(clause: "\"\(text)\" goes on behind the bracket; write [\(host)]:\(portWhenMissing)")
       }
       return (host, String(behind.dropFirst()))
     }
     let parts = text.split(separator: ":", omittingEmptySubsequences: false)
     if parts.count > 2 {
       throw AddressMistake(
-        clause: "\"\(text)\" has several colons; write an IPv6 address in brackets, [::1]:\(defaultPort)")
+        clause: "\"\(text)\" has several colons; write an IPv6 address in brackets, [::1]:\(portWhenMissing)")
     }
     guard let host = parts.first, !host.isEmpty else {
-      throw AddressMistake(clause: "\"\(text)\" names no host; write 127.0.0.1:\(defaultPort)")
+      throw AddressMistake(clause: "\"\(text)\" names no host; write 127.0.0.1:\(portWhenMissing)")
     }
     return (String(host), parts.count == 2 ? String(parts[1]) : nil)
   }

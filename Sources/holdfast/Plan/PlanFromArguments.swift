@@ -16,6 +16,13 @@ extension ServeCommand {
         throw CommandFailure(.usage, error.clause)
       }
     }
+    if let metrics {
+      let reader = AddressReader(
+        resolve: resolve, allowsPlaintext: allowPlaintext, permission: plan.plaintextPermission)
+      do throws(AddressMistake) { plan.metrics.listeners = try reader.metrics(metrics) } catch {
+        throw CommandFailure(.usage, "--metrics: \(error.clause)")
+      }
+    }
     if let socketMode {
       guard let mode = SocketMode(parsing: socketMode) else {
         throw CommandFailure(.usage, "--socket-mode: \(SocketMode.mistake(socketMode))")
@@ -30,7 +37,7 @@ extension ServeCommand {
     let given: [(String, Bool)] = [
       ("IMAGE", !images.isEmpty), ("--export", !export.isEmpty), ("--unix", !unix.isEmpty), ("--tcp", !tcp.isEmpty),
       ("--read-only", readOnly), ("--size", size != nil), ("--create", create), ("--socket-mode", socketMode != nil),
-      ("--allow-plaintext", allowPlaintext), ("--fault", !fault.isEmpty),
+      ("--allow-plaintext", allowPlaintext), ("--metrics", metrics != nil), ("--fault", !fault.isEmpty),
     ]
     let names = given.filter(\.1).map(\.0)
     guard names.isEmpty else {

@@ -22,6 +22,8 @@ struct ServePlan: Equatable, Sendable {
   var connectionsMax = ServePlan.connectionsMaxDefault
   /// A worker may look for the next request for a moment before it sleeps.
   var spins = true
+  var metrics = MetricsPlan()
+  var log = LogPlan()
   /// Debug builds can be started without a guard, to show that it is needed.
   var guards = GuardSwitches.allStand
 

@@ -114,9 +114,9 @@ struct Conversation {
         case .transmission(let session):
           ending = .transmission
           self.session = session
-        case .close(let text):
+        case .close(let reason):
           ending = .closed
-          closeText = text
+          closeText = reason.text
         }
       } catch {
         ending = .violation(atByte: error.atByte)
