@@ -57,6 +57,6 @@ package enum BlockStamp {
     let id = start.loadUnaligned(as: UInt64.self)
     let place = start.loadUnaligned(fromByteOffset: 8, as: UInt64.self)
     if id == 0, place == 0 { return .zero }
-    return id != 0 && place == UInt64(block) ? .written(by: id) : .broken
+    return id != 0 && place == UInt64(block) ? .written(by: id) : .misplaced
   }
 }

@@ -10,50 +10,23 @@ package struct FlushRecord: Sendable {
 
 extension History {
   /// What the region holds after a crash, judged block by block: a block may hold what any change put there, unless a durable
-  /// one surely came after that.
+  /// one certainly came after that. What came before what is what the judge knows, from the READs before the crash, too.
   ///
   /// - Parameters:
   ///   - found: the content of each block, from block 0 on.
   ///   - flushes: those that succeeded. Each made durable what had been replied to before it was sent.
   ///   - failedSyncs: moments at which a sync failed, and what was dirty then was given up: no FLUSH after it, of a new server
   ///     process, speaks for what was sent before it.
-  /// - Returns: what was lost, or nil; and how many changes were durable.
+  /// - Returns: what was lost, or nil; and the durable changes that were looked for: in at least one block no other durable
+  ///   one had replaced them.
+  /// - Throws: what made the history impossible before the crash (`firstViolation`).
   package func firstLoss(
     found: [Run.Content], flushes: [FlushRecord], failedSyncs: [UInt64] = []
-  ) -> (violation: Violation?, durableCount: Int) {
-    let changes = operations.filter { $0.kind != .read }
-    let durability = changes.map { isDurable($0, flushes, failedSyncs) }
-    /// When the last durable change of a block was sent.
-    var durableSince = [UInt64](repeating: 0, count: found.count)
-    var durableIDs = [UInt64](repeating: 0, count: found.count)
-    var allowsZero = [Bool](repeating: true, count: found.count)
-    for (change, isDurable) in zip(changes, durability) where isDurable && change.isCertainChange {
-      for block in change.blocks {
-        allowsZero[block] = false
-        if durableSince[block] < change.invoked {
-          durableSince[block] = change.invoked
-          durableIDs[block] = change.id
-        }
-      }
-    }
-    var isAllowed = zip(found, allowsZero).map { $0 == .zero && $1 }
-    for change in changes {
-      for block in change.blocks where !isAllowed[block] && durableSince[block] <= change.completed ?? .max {
-        switch found[block] {
-        case .zero: isAllowed[block] = change.kind != .write
-        case .written(let id): isAllowed[block] = change.kind == .write && change.id == id
-        // Half a block: the crash, or an error, cut it.
-        case .broken: isAllowed[block] = true
-        }
-      }
-    }
-    let durableCount = durability.count { $0 }
-    guard let lost = isAllowed.firstIndex(of: false) else { return (nil, durableCount) }
-    let violation = Violation(
-      description:
-        "block \(lost) holds \(found[lost]) after the crash, but request \(durableIDs[lost]) had been made durable",
-      operations: [durableIDs[lost]])
-    return (violation, durableCount)
+  ) throws(Violation) -> (violation: Violation?, durable: Set<UInt64>) {
+    var judge = try Judge(operations)
+    try judge.run()
+    let survival = Survival(judge, blocks: found.count) { isDurable($0, flushes, failedSyncs) }
+    return (survival.firstLoss(found), survival.wanted)
   }
 
   private func isDurable(_ change: Operation, _ flushes: [FlushRecord], _ failedSyncs: [UInt64]) -> Bool {
@@ -61,6 +34,59 @@ extension History {
     if change.isFUA { return true }
     return flushes.contains { flush in
       flush.invoked > completed && !failedSyncs.contains { $0 > change.invoked && $0 < flush.invoked }
+    }
+  }
+}
+
+/// Which changes a crash may have left in which blocks.
+private struct Survival {
+  private let judge: Judge
+  private let changes: [Int]
+  private var isDurable: [Bool]
+  /// For each block, the durable changes that no durable one certainly replaced.
+  private var last: [[Int]]
+
+  init(_ judge: Judge, blocks: Int, isDurable: (Operation) -> Bool) {
+    self.judge = judge
+    changes = judge.operations.indices.filter { judge.operations[$0].kind != .read }
+    self.isDurable = judge.operations.map { $0.kind != .read && isDurable($0) }
+    last = Array(repeating: [], count: blocks)
+    for change in changes where self.isDurable[change] && judge.operations[change].isCertainChange {
+      for block in judge.operations[change].blocks {
+        if last[block].contains(where: { judge.order.isKnown(change, before: $0) }) { continue }
+        last[block].removeAll { judge.order.isKnown($0, before: change) }
+        last[block].append(change)
+      }
+    }
+  }
+
+  /// The ids of what was looked for.
+  var wanted: Set<UInt64> { Set(last.joined().map { judge.operations[$0].id }) }
+
+  func firstLoss(_ found: [Run.Content]) -> Violation? {
+    var isAllowed = zip(found, last).map { $0 == .zero && $1.isEmpty }
+    for change in changes {
+      for block in judge.operations[change].blocks where !isAllowed[block] && mayLeave(change, found[block]) {
+        isAllowed[block] = !last[block].contains { $0 != change && judge.order.isKnown(change, before: $0) }
+      }
+    }
+    guard let lost = isAllowed.firstIndex(of: false) else { return nil }
+    let ids = last[lost].map { judge.operations[$0].id }
+    return Violation(
+      description:
+        "block \(lost) holds \(found[lost]) after the crash, but request \(ids.map(String.init).joined(separator: ", ")) "
+        + "had been made durable",
+      operations: ids)
+  }
+
+  private func mayLeave(_ index: Int, _ content: Run.Content) -> Bool {
+    let change = judge.operations[index]
+    switch content {
+    case .zero: return change.kind != .write
+    case .written(let id): return change.kind == .write && change.id == id
+    // Half a block: the crash, or an error, cut it. What is durable was whole before.
+    case .broken: return !isDurable[index]
+    case .misplaced: return false
     }
   }
 }

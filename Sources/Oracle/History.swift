@@ -59,9 +59,10 @@ package struct Run: Sendable, Equatable {
     case zero
     /// Every byte of the block is as the WRITE of that id put it there.
     case written(by: UInt64)
-    /// Neither: half a block of one and half of another, or a block of another place. Only what failed, or was not
-    /// answered, may leave such a block.
+    /// Half a block of one and half of another. Only what failed, or was not answered, may leave such a block.
     case broken
+    /// The same stamp throughout, but not one for this place. Nothing may leave such a block.
+    case misplaced
   }
 
   package var blocks: Range<Int>

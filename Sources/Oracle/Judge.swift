@@ -15,7 +15,7 @@ extension History {
   /// v came before the READ, and x came before v or after the READ. For a READ that found zeroes in a block that a WRITE
   /// before it covers: something that zeroes came between. One of the two being certainly wrong makes the other certain,
   /// and so on until nothing new follows; a contradiction is a violation. (Where both stay open, neither is tried out: some
-  /// impossible histories pass.)
+  /// impossible histories pass.) Last, each WRITE is done once: what a READ no longer found in a block does not come back.
   package func firstViolation() -> Violation? {
     do throws(Violation) {
       var judge = try Judge(operations)
@@ -99,6 +99,7 @@ struct Judge {
       for claim in undecided where try !isSettled(claim) { rest.append(claim) }
       undecided = rest
     }
+    try checkReturns()
   }
 
   private func isAnsweredRead(_ index: Int) -> Bool {
@@ -118,8 +119,9 @@ struct Judge {
       switch run.content {
       case .broken:
         for block in run.blocks where !mayBeBroken(block, reader) {
-          throw violation(reader, "found neither zeroes nor a whole block of its place in \(run.blocks)", [])
+          throw violation(reader, "found neither zeroes nor a whole block in \(run.blocks)", [])
         }
+      case .misplaced: throw violation(reader, "found whole blocks of other places in \(run.blocks)", [])
       case .zero:
         try collectZero(reader, run.blocks, since: settled.since(run.blocks))
       case .written(let id):
@@ -247,6 +249,52 @@ struct Judge {
   /// Whether nothing that may still be learned can take this explanation away.
   private func isBetweenForGood(_ index: Int, after write: Int, before reader: Int) -> Bool {
     order.isKnown(write, before: index) && order.isKnown(index, before: reader)
+  }
+
+  // MARK: - What comes back
+
+  private func checkReturns() throws(Violation) {
+    let readers = operations.indices.filter(isAnsweredRead)
+    let ended = readers.sorted { order.latest[$0] < order.latest[$1] }
+    let firstSeen = firstSightings(in: readers)
+    var sightings = Sightings(blocks: blocksOf.map(\.upperBound).max() ?? 0)
+    var next = 0
+    for reader in readers.sorted(by: { order.earliest[$0] < order.earliest[$1] }) {
+      while next < ended.count, order.latest[ended[next]] < order.earliest[reader] {
+        let earlier = ended[next]
+        for run in operations[earlier].seen {
+          sightings.add(run, reader: earlier, invoked: order.earliest[earlier])
+        }
+        next += 1
+      }
+      for run in operations[reader].seen {
+        guard case .written(let id) = run.content, let source = indexOfID[id] else { continue }
+        for block in run.blocks {
+          var done = order.latest[source]
+          if !isCertain[source], let seen = firstSeen[UncertainBlock(source: source, block: block)] {
+            done = min(done, seen)
+          }
+          if let other = sightings.reader(of: block, findingOtherThan: run.content, since: done) {
+            throw violation(reader, "found WRITE \(id) in block \(block), where it was not any more", [source, other])
+          }
+        }
+      }
+    }
+  }
+
+  /// When a block of a WRITE that may or may not have taken effect had done so at the latest: somebody has seen it.
+  private func firstSightings(in readers: [Int]) -> [UncertainBlock: UInt64] {
+    var first: [UncertainBlock: UInt64] = [:]
+    for reader in readers {
+      for run in operations[reader].seen {
+        guard case .written(let id) = run.content, let source = indexOfID[id], !isCertain[source] else { continue }
+        for block in run.blocks {
+          let key = UncertainBlock(source: source, block: block)
+          first[key] = min(first[key] ?? .max, order.latest[reader])
+        }
+      }
+    }
+    return first
   }
 
   private mutating func learn(

@@ -17,7 +17,9 @@ struct Chronicle {
   /// For each block, which of these it is, and what stamp it has.
   private var initialIDs: [UInt64]
   private var initialStamps: [UInt64]
-  private var nextInitialID: UInt64 = 1 << 40
+  private var nextInitialID = Chronicle.firstInitialID
+  /// Above the ids of all requests of a seed.
+  private static let firstInitialID: UInt64 = 1 << 40
 
   init(blocks: Int) {
     self.blocks = blocks
@@ -33,22 +35,26 @@ struct Chronicle {
   }
 
   /// Power was cut and is back.
-  /// - Returns: how many changes were durable.
+  /// - Returns: how many changes of this age were durable, and were looked for.
   mutating func endAge(
     _ records: inout [Record], content: [UInt8], losesPower: Bool, at now: UInt64
   ) throws(Finding) -> Int {
     fence(records, at: now)
     let history = history(records)
-    if let violation = history.firstViolation() { throw Finding(rule: "atomicity", what: violation.description) }
     let found = runs(of: content)
     let flushes = records[ageStart...].filter { $0.command == .flush && $0.succeeded }
       .map { FlushRecord(invoked: $0.invoked) }
-    let (loss, durable) = history.firstLoss(
-      found: found.flatMap { run in run.blocks.map { _ in run.content } }, flushes: flushes,
-      failedSyncs: syncFailures)
-    if let loss { throw Finding(rule: "durability", what: loss.description) }
+    let judgement: (violation: Violation?, durable: Set<UInt64>)
+    do throws(Violation) {
+      judgement = try history.firstLoss(
+        found: found.flatMap { run in run.blocks.map { _ in run.content } }, flushes: flushes,
+        failedSyncs: syncFailures)
+    } catch {
+      throw Finding(rule: "atomicity", what: error.description)
+    }
+    if let loss = judgement.violation { throw Finding(rule: "durability", what: loss.description) }
     begin(BlockStamp.runs(in: content, first: 0), records.count, at: now)
-    return durable
+    return judgement.durable.count { $0 < Chronicle.firstInitialID }
   }
 
   /// All has come to rest: what is there now is one READ more.
@@ -73,7 +79,7 @@ struct Chronicle {
     for run in runs {
       switch run.content {
       case .zero: break
-      case .broken:
+      case .broken, .misplaced:
         for block in run.blocks { add(block..<block + 1, stamp: 0, isWhole: false, at: now) }
       case .written(let stamp): add(run.blocks, stamp: stamp, isWhole: true, at: now)
       }

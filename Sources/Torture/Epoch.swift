@@ -14,6 +14,8 @@ package struct Epoch: Sendable {
   package var statusBlocks = 8
   /// The server was killed and started again.
   package var killed: UInt64?
+  /// What `before` says had been synced when the epoch began.
+  package var isBeforeDurable = true
 
   package init(number: Int, before: Settled, begun: UInt64, requests: [Request]) {
     self.number = number
@@ -27,24 +29,19 @@ package struct Epoch: Sendable {
 struct EpochHistory {
   /// Content of `before` as WRITEs, then what the requests did.
   var operations: [Operation] = []
-  /// Holes of status replies, as READs that found zeroes.
+  /// What status replies said to read as zeroes, as READs that found zeroes.
   var holes: [Operation] = []
   /// READs that found what had been replaced before the epoch began.
   var stale: [(reader: Request, block: Int, id: UInt64)] = []
   /// The id of the WRITE that is behind an operation that stands for settled content.
   var settledIDs: [UInt64: UInt64] = [:]
-  /// The request behind an operation that stands for a hole.
-  var statusOf: [UInt64: UInt64] = [:]
+  /// The request behind an operation that stands for a part of it.
+  private var requestIDs: [UInt64: UInt64] = [:]
 
   /// Above all ids of requests, whose tag has 22 bits.
-  private static let firstOwnID: UInt64 = 1 << 62
+  private var lastOwnID: UInt64 = 1 << 62
 
   init(_ epoch: Epoch) {
-    var nextID = EpochHistory.firstOwnID
-    func ownID() -> UInt64 {
-      nextID += 1
-      return nextID
-    }
     var ownIDs = [UInt64](repeating: 0, count: epoch.before.blockCount)
     for run in epoch.before.writtenRuns {
       let id = ownID()
@@ -71,10 +68,30 @@ struct EpochHistory {
           var hole = Operation(
             id: ownID(), kind: .read, blocks: piece, invoked: request.invoked, completed: request.completed)
           hole.seen = [Run(piece, .zero)]
-          statusOf[hole.id] = request.id
+          requestIDs[hole.id] = request.id
           holes.append(hole)
         }
       }
+    }
+  }
+
+  private mutating func ownID() -> UInt64 {
+    lastOwnID += 1
+    return lastOwnID
+  }
+
+  /// The id of the request that an operation is, or is a part of.
+  func requestID(of operation: Operation) -> UInt64 { requestIDs[operation.id] ?? operation.id }
+
+  /// A READ as one for each of these runs of what it found.
+  mutating func parts(of read: Operation, _ runs: [Run]) -> [Operation] {
+    runs.map { run in
+      var part = read
+      part.id = ownID()
+      part.blocks = run.blocks
+      part.seen = [run]
+      requestIDs[part.id] = requestID(of: read)
+      return part
     }
   }
 

@@ -11,6 +11,9 @@ package enum Category: String, Sendable, CaseIterable {
   /// What was acknowledged, but covered by no sync, is gone after the server was killed. No promise of the protocol, but the
   /// page cache would have kept it.
   case lost
+  /// A block under a TRIM held something else than it had held or zeroes, or changed again. The protocol leaves it open until
+  /// the block is overwritten.
+  case trimmed
   /// A READ found a part of a block as a change that was going on left it, and the rest as it was before. Disks do better; the
   /// protocol says nothing about requests that overlap.
   case torn
@@ -23,6 +26,7 @@ package enum Category: String, Sendable, CaseIterable {
     case .status: "block status never hides data"
     case .durability: "FLUSH and FUA survive a kill"
     case .lost: "acknowledged changes survive a kill"
+    case .trimmed: "TRIM keeps a block or zeroes it"
     case .torn: "blocks are whole beside a change"
     case .atomicity: "requests are atomic as a whole"
     }
@@ -32,7 +36,7 @@ package enum Category: String, Sendable, CaseIterable {
   package var isPromised: Bool {
     switch self {
     case .linearizability, .status, .durability: true
-    case .lost, .torn, .atomicity: false
+    case .lost, .trimmed, .torn, .atomicity: false
     }
   }
 }

@@ -46,15 +46,18 @@ struct Projection {
     return result
   }
 
-  /// For each segment, the history on it alone.
-  func histories() -> [[Operation]] {
-    var result = Array(repeating: [Operation](), count: segmentCount)
-    for operation in operations {
-      for segment in segments(of: operation.blocks) {
-        result[segment].append(cut(operation, to: [segment], 0..<1))
-      }
+  /// For each segment, which of the operations touch it.
+  func members() -> [[Int]] {
+    var members = Array(repeating: [Int](), count: segmentCount)
+    for (index, operation) in operations.enumerated() {
+      for segment in segments(of: operation.blocks) { members[segment].append(index) }
     }
-    return result
+    return members
+  }
+
+  /// The history on one segment alone, of these operations, all of which touch it.
+  func history(on segment: Int, of members: [Int]) -> [Operation] {
+    members.map { cut(operations[$0], to: [segment], 0..<1) }
   }
 
   private func cut(_ operation: Operation, to kept: [Int], _ places: Range<Int>) -> Operation {

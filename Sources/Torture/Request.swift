@@ -49,7 +49,7 @@ package struct Request: Sendable {
 
   /// What a READ that succeeded found: all of its blocks, in order.
   package var seen: [Run] = []
-  /// What a status reply called a hole or zeroes.
+  /// What a status reply said to read as zeroes.
   package var holes: [Range<Int>] = []
 
   package init(id: UInt64, verb: Verb, blocks: Range<Int>, connection: Int) {

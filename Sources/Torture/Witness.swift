@@ -72,10 +72,14 @@ struct Minimizer {
 private func isFair(_ part: [Operation], of whole: [Operation]) -> Bool {
   let ids = Set(part.map(\.id))
   let leftOut = whole.filter { !ids.contains($0.id) && ($0.kind == .trim || $0.kind == .writeZeroes) }
+  let cutOff = whole.filter { !ids.contains($0.id) && $0.kind != .read && !($0.succeeded && $0.completed != nil) }
   for read in part where read.kind == .read {
     for run in read.seen {
       switch run.content {
-      case .broken: break
+      case .misplaced: break
+      case .broken:
+        let end = read.completed ?? .max
+        if cutOff.contains(where: { $0.invoked < end && $0.blocks.overlaps(run.blocks) }) { return false }
       case .written(let id): if !ids.contains(id) { return false }
       case .zero:
         for zeroer in leftOut where zeroer.invoked < (read.completed ?? .max) {

@@ -4,6 +4,7 @@ import ArgumentParser
 import Glibc
 import Oracle
 import Synchronization
+import Syscalls
 import Torture
 
 @main
@@ -20,17 +21,33 @@ struct HoldfastTorture: ParsableCommand {
 }
 
 /// Ends the process with the exit status of a run that could not be judged.
-func couldNotJudge(_ reason: String) -> ExitCode {
+/// - Parameter uri: for the verdict as JSON, if it was asked for.
+func couldNotJudge(_ reason: String, json uri: String?) -> ExitCode {
   say("holdfast-torture: could not judge: \(reason)\n")
-  return ExitCode(2)
+  if let uri { print(JSON.notJudged(reason, uri).text) }
+  return ExitCode(Word.notJudged.exitCode)
 }
 
-func endEarlyOnSignals() {
+/// The first SIGINT or SIGTERM ends the load, and what is there is judged. The second one ends the process at once, whatever it
+/// waits for, and the server that it has started.
+func endEarlyOnSignals() throws {
   signal(SIGPIPE, SIG_IGN)
   // However this process ends by itself, the server that it started does not outlive it.
   atexit { ServerProcess.killAll() }
-  signal(SIGINT) { _ in wasInterrupted.store(true, ordering: .relaxed) }
-  signal(SIGTERM) { _ in wasInterrupted.store(true, ordering: .relaxed) }
+  let counters = [try SignalCounter(SIGINT), try SignalCounter(SIGTERM)]
+  try PosixThread.spawn(name: "signals") {
+    var arrived = 0
+    while true {
+      var polled = counters.map { pollfd(fd: $0.descriptor, events: Int16(POLLIN), revents: 0) }
+      _ = poll(&polled, nfds_t(polled.count), -1)
+      arrived += counters.reduce(0) { $0 + $1.take() }
+      if arrived > 0 { wasInterrupted.store(true, ordering: .relaxed) }
+      if arrived > 1 {
+        ServerProcess.killAll()
+        _exit(128 + SIGINT)
+      }
+    }
+  }
 }
 
 struct RunCommand: ParsableCommand {
@@ -102,9 +119,17 @@ struct RunCommand: ParsableCommand {
     settings.shape.lengthBytesMax =
       try length.map { try size($0, "--length", 512...32 << 20) }
       ?? 16 * settings.shape.blockBytes
+    let slotBytes = max(settings.shape.lengthBytesMax, settings.shape.longBytesMax)
+    guard connections * depth * slotBytes <= RunCommand.bufferBytesMax else {
+      throw ValidationError(
+        "--connections, --depth and --length: \(connections) x \(depth) requests in flight of up to \(slotBytes) bytes "
+          + "need more than \(RunCommand.bufferBytesMax) bytes of memory.")
+    }
     settings.regionBytes = try region.map { try size($0, "--region", 4096...1 << 30) }
     return settings
   }
+
+  private static let bufferBytesMax = 2 << 30
 
   private func size(_ text: String, _ option: String, _ allowed: ClosedRange<Int>) throws -> Int {
     guard let bytes = bytes(parsing: text), allowed.contains(bytes) else {
@@ -115,15 +140,15 @@ struct RunCommand: ParsableCommand {
   }
 
   func run() throws {
-    endEarlyOnSignals()
+    try endEarlyOnSignals()
     let verdict: Verdict
     do {
       verdict = try TortureRun(try settings()).execute()
     } catch let failure as TortureFailure {
-      throw couldNotJudge(failure.description)
+      throw couldNotJudge(failure.description, json: json ? uri : nil)
     }
     print(json ? verdict.json.text + "\n" : verdict.text, terminator: "")
-    throw ExitCode(verdict.exitCode)
+    throw ExitCode(verdict.word.exitCode)
   }
 }
 

@@ -13,9 +13,10 @@ import Testing
       BlockStamp.runs(in: zeroes + payload, first: 8) == [Run(8..<10, .zero), Run(10..<14, .written(by: 7))])
   }
 
-  @Test func aBlockOfAnotherPlaceIsBroken() {
+  @Test func aBlockOfAnotherPlaceIsMisplaced() {
     let payload = BlockStamp.payload(id: 7, blocks: 10..<11)
-    #expect(BlockStamp.runs(in: payload, first: 11) == [Run(11..<12, .broken)])
+    #expect(BlockStamp.runs(in: payload, first: 11) == [Run(11..<12, .misplaced)])
+    #expect(BlockStamp.runs(in: [UInt8](repeating: 0xa5, count: 512), first: 0) == [Run(0..<1, .misplaced)])
   }
 
   @Test(arguments: [0, 1, 15, 16, 256, 511]) func aBlockWithAnyForeignByteIsBroken(_ position: Int) {

@@ -16,8 +16,9 @@ private func torture(
 ) throws -> ToolResult {
   try withScratch { scratch in
     let socket = scratch.file("nbd.sock")
+    // A line of shell, as --server-command has it.
     let command =
-      "\(daemon) serve --create --size \(size) --unix \(socket) --log-level error \(daemonOptions) "
+      "cd / && \(daemon) serve --create --size \(size) --unix \(socket) --log-level error \(daemonOptions) "
       + scratch.file("disk.img") + " >/dev/null"
     let uri = "nbd+unix:///?socket=\(socket)"
     let all = arguments.map { $0 == "URI" ? uri : $0 } + ["--server-command", command]
@@ -37,6 +38,13 @@ private func torture(
     let result = try torture(["URI", "--operations", "12000", "--kills", "3", "--strict"])
     #expect(result.status == .exited(0), "\(result.output)")
     #expect(result.output.contains("kills: 3"))
+  }
+
+  /// More kills than requests allow: as many as there is room for, and a word about the others.
+  @Test func shortRunWithManyKillsEnds() throws {
+    let result = try torture(["URI", "--connections", "1", "--operations", "12", "--kills", "20"])
+    #expect(result.status == .exited(0) || result.status == .exited(2), "\(result.output)")
+    #expect(result.output.contains("of 20 kills happened"), "\(result.output)")
   }
 
   @Test func withoutTheRangeLockAWitnessIsFound() throws {
@@ -87,6 +95,10 @@ private func torture(
     let tooSmall = try torture(["URI", "--region", "64M", "--seconds", "1"], size: "1M")
     #expect(tooSmall.status == .exited(2), "\(tooSmall.output)")
     #expect(tooSmall.output.contains("could not judge: --region is"))
+    let asJSON = try DaemonHarness.run(
+      tool, ["nbd+unix:///?socket=/tmp/holdfast-torture-nobody", "--json"], seconds: 20)
+    #expect(asJSON.status == .exited(2))
+    #expect(asJSON.output.contains("\"verdict\":\"not judged\""), "\(asJSON.output)")
     let needsMore = try torture(["scenario", "long-zeroes", "URI"], size: "16M")
     #expect(needsMore.status == .exited(2), "\(needsMore.output)")
   }
@@ -104,7 +116,8 @@ private func torture(
 
   @Test(arguments: [
     ["--mix", "write"], ["--mix", "read,dance,write"], ["--connections", "0"], ["--block", "100"],
-    ["--region", "lots"], ["--kills", "2"], ["--seconds", "0"], ["--operations", "0"],
+    ["--region", "lots"], ["--kills", "2"], ["--connections", "256", "--depth", "256"], ["--seconds", "0"],
+    ["--operations", "0"],
   ])
   func wrongArgumentsAreUsageErrors(arguments: [String]) throws {
     let result = try DaemonHarness.run(tool, ["nbd://127.0.0.1:1"] + arguments, seconds: 20)

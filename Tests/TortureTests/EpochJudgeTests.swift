@@ -46,9 +46,10 @@ private struct Script {
     return event
   }
 
-  func epoch(before: [Run] = [], killed: UInt64? = nil) -> Epoch {
+  func epoch(before: [Run] = [], trimmed: Range<Int> = 0..<0, killed: UInt64? = nil) -> Epoch {
     var settled = Settled(blocks: 16)
     for run in before { settled.set(run) }
+    settled.setTrimmed((0..<16).map { trimmed.contains($0) })
     var epoch = Epoch(number: 1, before: settled, begun: 1, requests: requests)
     epoch.killed = killed
     return epoch
@@ -194,5 +195,135 @@ private func categories(_ epoch: Epoch) -> [Torture.Category] { EpochJudge.judge
     script.make(2, .write, 0..<8)
     script.readAfterKill(3, 0..<8, seen: [Run(0..<8, .written(by: 1))])
     #expect(!categories(script.epoch(killed: killed)).isEmpty)
+  }
+
+  @Test func restOfATornReadIsJudged() {
+    var script = Script()
+    script.make(1, .write, 0..<8)
+    script.make(2, .write, 0..<8)
+    script.send(3, .write, 4..<8)
+    script.make(4, .read, 0..<8, seen: [Run(0..<4, .written(by: 1)), Run(4..<5, .broken), Run(5..<8, .written(by: 3))])
+    script.answer(3)
+    #expect(categories(script.epoch()) == [.torn, .linearizability])
+  }
+
+  /// A block of another place is no half of a change.
+  @Test func misplacedBlockIsNotExcusedByAChange() {
+    var script = Script()
+    script.send(2, .write, 0..<8)
+    script.make(3, .read, 0..<8, seen: [Run(0..<4, .written(by: 2)), Run(4..<5, .misplaced), Run(5..<8, .zero)])
+    script.answer(2)
+    #expect(categories(script.epoch()) == [.linearizability])
+  }
+}
+
+/// What is promised of blocks under a TRIM, and what is not.
+@Suite struct TrimTests {
+  @Test func contentOfATrimmedBlockIsNoPromise() {
+    var script = Script()
+    script.make(1, .write, 0..<4)
+    script.make(2, .trim, 0..<4)
+    script.make(3, .read, 0..<4, seen: [Run(0..<4, .zero)])
+    #expect(categories(script.epoch()).isEmpty)
+    script.make(4, .read, 0..<4, seen: [Run(0..<4, .written(by: 1))])
+    #expect(categories(script.epoch()) == [.trimmed])
+  }
+
+  @Test func contentOfNobodyUnderATrimIsNoPromise() {
+    var script = Script()
+    script.make(1, .write, 0..<4)
+    script.make(2, .trim, 0..<2)
+    script.make(3, .read, 0..<4, seen: [Run(0..<1, .broken), Run(1..<2, .misplaced), Run(2..<4, .written(by: 1))])
+    #expect(Set(categories(script.epoch())) == [.trimmed])
+    script.make(4, .read, 0..<4, seen: [Run(0..<3, .written(by: 1)), Run(3..<4, .misplaced)])
+    #expect(categories(script.epoch()).contains(.linearizability), "block 3 is not under the TRIM")
+  }
+
+  @Test func whatOverwroteATrimIsPromised() {
+    var script = Script()
+    script.make(1, .write, 0..<4)
+    script.make(2, .trim, 0..<4)
+    script.make(3, .write, 0..<4)
+    script.make(4, .read, 0..<4, seen: [Run(0..<4, .written(by: 1))])
+    #expect(categories(script.epoch()) == [.linearizability])
+  }
+
+  @Test func aTrimBesideAnOverwriteLeavesItOpen() {
+    var script = Script()
+    script.make(1, .write, 0..<4)
+    script.send(2, .trim, 0..<4)
+    script.make(3, .write, 0..<4)
+    script.answer(2)
+    script.make(4, .read, 0..<4, seen: [Run(0..<4, .written(by: 1))])
+    #expect(categories(script.epoch()) == [.trimmed])
+  }
+
+  @Test func aTrimOfAnEarlierEpochLeavesItOpen() {
+    var script = Script()
+    script.make(5, .read, 0..<4, seen: [Run(0..<4, .zero)])
+    script.make(6, .read, 0..<2, seen: [Run(0..<2, .written(by: 2))])
+    let before = [Run(0..<8, .written(by: 1))]
+    #expect(categories(script.epoch(before: before)).contains(.linearizability))
+    #expect(Set(categories(script.epoch(before: before, trimmed: 0..<4))) == [.trimmed])
+  }
+
+  @Test func statusOfATrimmedBlockIsNoPromise() {
+    var script = Script()
+    script.make(1, .write, 0..<4)
+    script.make(2, .trim, 0..<4)
+    script.make(3, .read, 0..<4, seen: [Run(0..<4, .written(by: 1))])
+    script.send(4, .status, 0..<4)
+    script.answer(4, holes: [0..<4])
+    script.make(5, .read, 0..<4, seen: [Run(0..<4, .written(by: 1))])
+    #expect(categories(script.epoch()) == [.trimmed])
+  }
+
+  @Test func whatIsUnderATrimAtTheEndIsKnown() {
+    var script = Script()
+    script.make(1, .trim, 0..<8)
+    script.make(2, .write, 0..<2)
+    script.send(3, .zero, 2..<4)
+    script.make(4, .trim, 2..<3)
+    script.answer(3)
+    script.make(5, .write, 12..<13)
+    let trimmed = script.epoch(trimmed: 12..<14).trimmedAtEnd
+    #expect(trimmed.indices.filter { trimmed[$0] } == [2, 4, 5, 6, 7, 13])
+    let killed = script.epoch(trimmed: 12..<14, killed: 100).trimmedAtEnd
+    #expect(killed.indices.filter { killed[$0] } == [0, 1, 2, 3, 4, 5, 6, 7, 12, 13])
+  }
+}
+
+/// What a kill may take with it.
+@Suite struct KillTests {
+  @Test func contentFromBeforeIsDurableOnlyIfItWasSynced() {
+    var script = Script()
+    let killed = script.kill()
+    script.readAfterKill(3, 0..<8, seen: [Run(0..<8, .zero)])
+    script.readAfterKill(4, 8..<9, seen: [Run(8..<9, .written(by: 1))])
+    var epoch = script.epoch(before: [Run(0..<9, .written(by: 2))], killed: killed)
+    #expect(Set(categories(epoch)) == [.durability])
+    epoch.isBeforeDurable = false
+    #expect(Set(categories(epoch)) == [.lost])
+  }
+
+  @Test func whatWasReadButNotAcknowledgedMayBeGone() {
+    var script = Script()
+    script.make(1, .write, 0..<4, fua: true)
+    script.send(2, .write, 0..<4)
+    script.make(3, .read, 0..<4, seen: [Run(0..<4, .written(by: 2))])
+    let killed = script.kill()
+    script.readAfterKill(4, 0..<4, seen: [Run(0..<4, .written(by: 1))])
+    #expect(categories(script.epoch(killed: killed)).isEmpty)
+  }
+
+  @Test func theOrderOfDurableWritesIsLearnedFromAReader() {
+    var script = Script()
+    script.send(1, .write, 0..<4, fua: true)
+    script.make(2, .write, 0..<4, fua: true)
+    script.answer(1)
+    script.make(3, .read, 0..<4, seen: [Run(0..<4, .written(by: 2))])
+    let killed = script.kill()
+    script.readAfterKill(4, 0..<4, seen: [Run(0..<4, .written(by: 1))])
+    #expect(categories(script.epoch(killed: killed)) == [.durability])
   }
 }

@@ -41,14 +41,17 @@ final class LoadThread {
     var isIdle: Bool { !slots.contains { $0.isBusy } }
   }
 
-  private init(_ plan: LoadPlan, connections: [Int], board: Board, events: EventCounter) throws {
+  /// - Parameter only: the handle of the only connection there is; otherwise each gets a new one.
+  init(
+    _ plan: LoadPlan, connections: [Int], board: Board, events: EventCounter, only: NBDHandle? = nil
+  ) throws {
     (self.plan, self.board, self.events) = (plan, board, events)
     let bytes = max(plan.shape.longBytesMax, plan.shape.lengthBytesMax)
     for index in connections {
       let planner = Planner(
         shape: plan.shape, seed: plan.seed, connection: index, of: plan.connections, tag: plan.tag)
       let slots = (0..<plan.depth).map { _ in Slot(bytes: bytes, events: events, start: plan.start) }
-      members.append(Member(index, try NBDHandle(plan.uri), planner, slots))
+      members.append(Member(index, try only ?? NBDHandle(plan.uri), planner, slots))
     }
   }
 
@@ -59,7 +62,7 @@ final class LoadThread {
       var last = 0
       while let order = board.nextOrder(after: last, wait: { usleep(100) }) {
         last = order.number
-        if order.reconnects { try thread.reconnect() }
+        if order.reconnects { try thread.reconnect(nil) }
         board.finish(try thread.execute(order))
       }
     } catch let failure as TortureFailure {
@@ -69,20 +72,23 @@ final class LoadThread {
     }
   }
 
-  private func reconnect() throws {
+  /// - Parameter only: as in `init`.
+  func reconnect(_ only: NBDHandle?) throws {
     for member in members {
-      member.handle = try NBDHandle(plan.uri)
+      member.handle = try only ?? NBDHandle(plan.uri)
       member.isDead = false
     }
   }
 
-  private func execute(_ order: Order) throws -> [Request] {
+  /// - Parameter pulse: called often.
+  func execute(_ order: Order, pulse: () -> Void = {}) throws -> [Request] {
     var records: [Request] = []
     records.reserveCapacity(members.count * order.requestsPerConnection)
     for member in members { member.left = order.requestsPerConnection }
     // In seconds that were waited through, not on the clock: all of this may be stopped for a while.
     var silentSeconds = 0
     while true {
+      pulse()
       for member in members where !member.isDead { try fill(member, order) }
       let recordsBefore = records.count
       for member in members { reap(member, &records) }

@@ -6,6 +6,8 @@ import Glibc
 /// The run cannot be judged: a server that is not there, refuses, or went silent.
 struct TortureFailure: Error, CustomStringConvertible {
   var description: String
+  /// A request was answered with an error, over a connection that lives on.
+  var isAnswer = false
 
   init(_ description: String) { self.description = description }
 }
@@ -25,28 +27,31 @@ struct Advertised: Sendable, Equatable {
 }
 
 final class NBDHandle {
+  /// How long a server may take for an answer, or to let a client in.
+  static let answerSecondsMax = 60.0
+
   let raw: OpaquePointer
   private var isClosed = false
 
   /// Connected, in transmission.
-  init(_ uri: String) throws {
+  init(_ uri: String, seconds: Double = answerSecondsMax) throws {
     guard let raw = nbd_create() else { throw NBDHandle.failure("nbd_create") }
     self.raw = raw
     nbd_set_debug(raw, false)
     nbd_set_pread_initialize(raw, false)
     nbd_add_meta_context(raw, "base:allocation")
     nbd_set_uri_allow_local_file(raw, true)
-    guard nbd_connect_uri(raw, uri) == 0 else {
-      // The caller gets no object whose deinit would close it.
-      let failure = NBDHandle.failure("cannot connect to \(uri)")
-      throw failure
-    }
+    let what = "cannot connect to \(uri)"
+    try check(nbd_aio_connect_uri(raw, uri), what)
+    try pump(what, seconds: seconds) { nbd_aio_is_connecting(raw) != 1 }
+    guard nbd_aio_is_ready(raw) == 1 else { throw NBDHandle.failure(what) }
   }
 
   deinit { if !isClosed { nbd_close(raw) } }
 
-  /// At once, whatever is in flight. Nothing may be called afterwards.
+  /// At once, whatever is in flight. Nothing may be sent afterwards.
   func close() {
+    guard !isClosed else { return }
     nbd_close(raw)
     isClosed = true
   }
@@ -78,35 +83,69 @@ final class NBDHandle {
   // MARK: - One at a time
 
   func read(_ offset: UInt64, _ count: Int) throws -> [UInt8] {
-    try [UInt8](unsafeUninitializedCapacity: count) { target, filled in
-      try check(nbd_pread(raw, target.baseAddress!, count, offset, 0), "READ of \(count) bytes at \(offset)")
-      filled = count
+    // What is not filled is no content that anybody wrote.
+    var bytes = [UInt8](repeating: NBDHandle.unfilled, count: count)
+    try bytes.withUnsafeMutableBytes { target in
+      try answer("READ of \(count) bytes at \(offset)") {
+        nbd_aio_pread(raw, target.baseAddress!, count, offset, NBDHandle.noCallback, 0)
+      }
     }
+    return bytes
   }
 
   func write(_ offset: UInt64, _ bytes: [UInt8]) throws {
-    try bytes.withUnsafeBytes {
-      _ = try check(
-        nbd_pwrite(raw, $0.baseAddress!, $0.count, offset, 0), "WRITE of \($0.count) bytes at \(offset)")
+    try bytes.withUnsafeBytes { source in
+      try answer("WRITE of \(source.count) bytes at \(offset)") {
+        nbd_aio_pwrite(raw, source.baseAddress!, source.count, offset, NBDHandle.noCallback, 0)
+      }
     }
   }
 
   func trim(_ offset: UInt64, _ count: UInt64) throws {
-    try check(nbd_trim(raw, count, offset, 0), "TRIM of \(count) bytes at \(offset)")
+    try answer("TRIM of \(count) bytes at \(offset)") { nbd_aio_trim(raw, count, offset, NBDHandle.noCallback, 0) }
   }
 
   func zero(_ offset: UInt64, _ count: UInt64, flags: UInt32 = 0) throws {
-    try check(nbd_zero(raw, count, offset, flags), "WRITE_ZEROES of \(count) bytes at \(offset)")
+    try answer("WRITE_ZEROES of \(count) bytes at \(offset)") {
+      nbd_aio_zero(raw, count, offset, NBDHandle.noCallback, flags)
+    }
   }
 
-  func flush() throws { try check(nbd_flush(raw, 0), "FLUSH") }
+  func flush() throws { try answer("FLUSH") { nbd_aio_flush(raw, NBDHandle.noCallback, 0) } }
+
+  /// What a buffer is filled with before a READ.
+  static let unfilled: UInt8 = 0xa5
+  private static var noCallback: nbd_completion_callback { .init(callback: nil, user_data: nil, free: nil) }
+
+  private func answer(_ what: String, _ submit: () -> Int64) throws {
+    guard !isClosed else { throw TortureFailure("\(what): the connection is closed") }
+    let cookie = UInt64(try check(submit(), what))
+    var result: Int32 = 0
+    do {
+      try pump(what) {
+        result = nbd_aio_command_completed(raw, cookie)
+        return result != 0
+      }
+    } catch {
+      // It must not touch the buffer any more.
+      close()
+      throw error
+    }
+    guard result == -1 else { return }
+    var failure = NBDHandle.failure(what)
+    failure.isAnswer = nbd_aio_is_ready(raw) == 1 || nbd_aio_is_processing(raw) == 1
+    throw failure
+  }
 
   /// Drives the connection until `isDone`.
-  func pump(seconds: Double = 60, until isDone: () -> Bool) throws {
+  func pump(
+    _ what: String = "waiting for a reply", seconds: Double = answerSecondsMax, until isDone: () -> Bool
+  ) throws {
+    guard !isClosed else { throw TortureFailure("\(what): the connection is closed") }
     let end = monotonicNanoseconds() + Int64(seconds * 1e9)
     while !isDone() {
-      guard monotonicNanoseconds() < end else { throw TortureFailure("no reply for \(Int(seconds)) s") }
-      try check(nbd_poll(raw, 100), "waiting for a reply")
+      guard monotonicNanoseconds() < end else { throw TortureFailure("\(what): no answer for \(Int(seconds)) s") }
+      try check(nbd_poll(raw, 100), what)
     }
   }
 }

@@ -34,6 +34,9 @@ final class Slot {
     if next.verb == .write {
       BlockStamp.fill(
         UnsafeMutableRawBufferPointer(rebasing: buffer[..<count]), id: next.id, first: next.blocks.lowerBound)
+    } else if next.verb == .read {
+      // What was here before is not what is read.
+      memset(buffer.baseAddress!, Int32(NBDHandle.unfilled), count)
     }
     let done = nbd_completion_callback(
       callback: { slot, error in Slot.of(slot).answered(error?.pointee ?? 0) },
@@ -81,7 +84,8 @@ final class Slot {
     var at = 0
     for index in stride(from: 0, to: entries.count - 1, by: 2) {
       let end = at + Int(entries[index])
-      if entries[index + 1] & (UInt32(LIBNBD_STATE_HOLE) | UInt32(LIBNBD_STATE_ZERO)) != 0 {
+      // A hole that is not said to read as zeroes says nothing about its contents.
+      if entries[index + 1] & UInt32(LIBNBD_STATE_ZERO) != 0 {
         let first = request.blocks.lowerBound + (at + size - 1) / size
         let last = min(request.blocks.lowerBound + end / size, request.blocks.upperBound)
         if first < last { request.holes.append(first..<last) }

@@ -5,7 +5,10 @@ import Torture
 struct Tally: Sendable {
   var requests = 0
   var byVerb: [Verb: Int] = [:]
+  var succeeded: [Verb: Int] = [:]
   var errors: [Verb: Int] = [:]
+  /// FLUSHes, and changes with FUA, that succeeded.
+  var syncs = 0
   var unanswered = 0
   var kills = 0
   var looks = 0
@@ -19,6 +22,9 @@ struct Tally: Sendable {
         unanswered += 1
       } else if request.errno != 0 {
         errors[request.verb, default: 0] += 1
+      } else {
+        succeeded[request.verb, default: 0] += 1
+        if request.verb == .flush || request.fua { syncs += 1 }
       }
     }
   }
@@ -65,6 +71,10 @@ extension Settings {
     }
     guard shape.regionBytes >= 4 * unit else {
       throw TortureFailure("a region of \(shape.regionBytes) bytes is too small for blocks of \(unit)")
+    }
+    guard advertised.payloadBytesMax >= unit else {
+      throw TortureFailure(
+        "the server takes at most \(advertised.payloadBytesMax) bytes in a request, less than a block of \(unit)")
     }
     let most = min(shape.regionBytes, advertised.payloadBytesMax) / unit * unit
     shape.lengthBytesMin = min(max(unit, shape.lengthBytesMin / unit * unit), most)

@@ -24,7 +24,7 @@ struct Settings: Sendable {
   var isQuiet = false
 }
 
-/// SIGINT ends the load; what is there is judged.
+/// SIGINT or SIGTERM ends the load; what is there is judged.
 let wasInterrupted = Atomic<Bool>(false)
 
 final class TortureRun {
@@ -41,6 +41,8 @@ final class TortureRun {
   private var tally = Tally()
   private var random: SeededGenerator
   private let threads: Int
+  /// The load, when all of it has to go over `control`: the server lets nobody else in, or shows others something else.
+  private var onlyLoad: LoadThread?
 
   /// Connects, and finds out what can be asked of the server.
   init(_ wanted: Settings) throws {
@@ -56,14 +58,20 @@ final class TortureRun {
     judge = try JudgeThread()
   }
 
-  func execute() throws -> Verdict {
-    defer {
-      board.end()
-      judge.end()
-    }
-    try clearRegion()
-    try startThreads()
+  /// A failure ends the load; what was found until then counts.
+  func execute() -> Verdict {
     let progress = Progress(isQuiet: settings.isQuiet, operations: settings.operations, seconds: settings.seconds)
+    var failure: String?
+    do { try runEpochs(progress) } catch { failure = "\(error)" }
+    board.end()
+    judge.end()
+    progress.end()
+    return verdict(failure)
+  }
+
+  private func runEpochs(_ progress: Progress) throws {
+    try clearRegion()
+    try startLoad()
     var number = 0
     var size = min(64, epochMax)
     while !isFinished {
@@ -75,12 +83,7 @@ final class TortureRun {
       // Long enough to be worth its quiet moment, short enough to be judged soon.
       if monotonicNanoseconds() - begun < 500_000_000 { size = min(size * 2, epochMax) }
     }
-    number += 1
-    judge.judge(try lastLook(number))
-    board.end()
-    judge.end()
-    progress.end()
-    return verdict()
+    if advertised.multiConnection { judge.judge(try lastLook(number + 1)) }
   }
 
   // MARK: - How long
@@ -119,18 +122,24 @@ final class TortureRun {
   // MARK: - Epochs
 
   /// Whatever the region held, it holds zeroes now.
-  private func clearRegion() throws {
-    let zeroes = [UInt8](repeating: 0, count: min(settings.shape.regionBytes, 1 << 20, advertised.payloadBytesMax))
-    for offset in stride(from: 0, to: settings.shape.regionBytes, by: zeroes.count) {
-      try control.write(UInt64(offset), Array(zeroes.prefix(settings.shape.regionBytes - offset)))
+  private func clearRegion() throws { try clear(0..<settings.shape.regionBytes) }
+
+  private func clear(_ bytes: Range<Int>) throws {
+    for offset in stride(from: bytes.lowerBound, to: bytes.upperBound, by: lookBytes) {
+      let count = min(lookBytes, bytes.upperBound - offset)
+      try control.write(UInt64(offset), [UInt8](repeating: 0, count: count))
     }
   }
 
-  private func startThreads() throws {
+  private func startLoad() throws {
     let plan = LoadPlan(
       uri: settings.uri, shape: settings.shape, seed: settings.seed,
       tag: (UInt64(bitPattern: start) ^ UInt64(getpid()) << 8) & (1 << 21 - 1) | 1,
       connections: settings.connections, depth: settings.depth, start: start)
+    guard advertised.multiConnection else {
+      onlyLoad = try LoadThread(plan, connections: [0], board: board, events: events, only: control)
+      return
+    }
     for thread in 0..<threads {
       let connections = Array(stride(from: thread, to: settings.connections, by: threads))
       try PosixThread.spawn(name: "load") { [board, events] in
@@ -141,33 +150,45 @@ final class TortureRun {
 
   private func epoch(_ number: Int, _ perConnection: Int, kills: Bool, _ progress: Progress) throws -> Epoch {
     // What came before this epoch must survive a kill in it.
-    if kills, advertised.flush { try control.flush() }
+    if kills, advertised.flush {
+      try control.flush()
+      tally.syncs += 1
+    }
     let begun = events.next()
     let before = board.answered.load(ordering: .relaxed)
     let order = Order(
       number: number, requestsPerConnection: perConnection, reconnects: tally.mustReconnect, expectsDeath: kills)
-    board.give(order)
     tally.mustReconnect = false
-    let killAfter = kills ? Int.random(in: 1...perConnection * settings.connections * 3 / 4, using: &random) : .max
+    let killMost = max(1, perConnection * settings.connections * 3 / 4)
+    let killAfter = kills ? Int.random(in: 1...killMost, using: &random) : .max
     var isKilled = false
-    var collected: [Request]?
-    while collected == nil {
-      collected = try board.collect(threads: threads)
+    let requests = try execute(order) {
       let answered = board.answered.load(ordering: .relaxed)
       if !isKilled, answered - before >= killAfter {
         server?.kill()
         isKilled = true
       }
       progress.show(answered: answered, judged: judge.judged, findings: judge.findings.count)
-      if collected == nil { usleep(200) }
     }
-    var epoch = Epoch(number: number, before: settled, begun: begun, requests: collected ?? [])
+    var epoch = Epoch(number: number, before: settled, begun: begun, requests: requests)
     epoch.statusBlocks = settings.shape.blockBytes / BlockStamp.blockBytes
+    epoch.isBeforeDurable = advertised.flush
     tally.count(epoch.requests)
     if isKilled { try comeBack(&epoch) }
     epoch.requests += try look(control, isAfterKill: isKilled)
-    try settle(epoch.requests.suffix(lookCount))
+    try settle(epoch)
     return epoch
+  }
+
+  private func execute(_ order: Order, pulse: () -> Void) throws -> [Request] {
+    if let onlyLoad { return try onlyLoad.execute(order, pulse: pulse) }
+    board.give(order)
+    while true {
+      let collected = try board.collect(threads: threads)
+      pulse()
+      if let collected { return collected }
+      usleep(200)
+    }
   }
 
   private func comeBack(_ epoch: inout Epoch) throws {
@@ -177,6 +198,7 @@ final class TortureRun {
     control = try server.connect(settings.uri)
     tally.kills += 1
     tally.mustReconnect = true
+    try onlyLoad?.reconnect(control)
   }
 
   private func lastLook(_ number: Int) throws -> Epoch {
@@ -186,7 +208,11 @@ final class TortureRun {
       number: number, before: settled, begun: begun, requests: try look(fresh, isAfterKill: false))
   }
 
-  private var lookBytes: Int { min(settings.shape.regionBytes, 1 << 20, advertised.payloadBytesMax) }
+  /// Whole blocks.
+  private var lookBytes: Int {
+    let unit = settings.shape.blockBytes
+    return min(settings.shape.regionBytes, max(unit, min(1 << 20, advertised.payloadBytesMax) / unit * unit))
+  }
   private var lookCount: Int { (settings.shape.regionBytes + lookBytes - 1) / lookBytes }
 
   /// The whole region, while nothing is in flight.
@@ -206,27 +232,33 @@ final class TortureRun {
     }
   }
 
-  private func settle(_ looks: ArraySlice<Request>) throws {
-    for look in looks {
-      for run in look.seen {
-        settled.set(run)
-        guard run.content == .broken else { continue }
-        // Found and reported once; from here on it is known again.
-        let bytes = run.blocks.count * BlockStamp.blockBytes
-        try control.write(
-          UInt64(run.blocks.lowerBound * BlockStamp.blockBytes), [UInt8](repeating: 0, count: bytes))
-        settled.set(Run(run.blocks, .zero))
-      }
+  private func settle(_ epoch: Epoch) throws {
+    let unit = settings.shape.blockBytes
+    settled.setTrimmed(epoch.trimmedAtEnd)
+    var reset: [Range<Int>] = []
+    for run in epoch.requests.suffix(lookCount).flatMap(\.seen) {
+      settled.set(run)
+      guard run.content == .broken || run.content == .misplaced else { continue }
+      // Found and reported once; from here on it is known again.
+      let first = run.blocks.lowerBound * BlockStamp.blockBytes / unit * unit
+      let end = (run.blocks.upperBound * BlockStamp.blockBytes + unit - 1) / unit * unit
+      try clear(first..<end)
+      reset.append(first / BlockStamp.blockBytes..<end / BlockStamp.blockBytes)
     }
+    for blocks in reset { settled.reset(blocks) }
   }
 
-  private func verdict() -> Verdict {
+  private func verdict(_ failure: String?) -> Verdict {
+    if tally.kills < settings.kills {
+      notes.append("only \(tally.kills) of \(settings.kills) kills happened: the run was too short for more")
+    }
     var verdict = Verdict(settings: settings, advertised: advertised, notes: notes, tally: tally)
     verdict.seconds = elapsed
     verdict.findings = judge.findings
     verdict.epochsWith = judge.epochsWith
     verdict.isViolated = verdict.findings.contains(where: isViolation)
     verdict.wasInterrupted = wasInterrupted.load(ordering: .relaxed)
+    verdict.failure = failure
     return verdict
   }
 }

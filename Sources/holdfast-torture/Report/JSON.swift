@@ -41,6 +41,16 @@ enum JSON {
   }
 }
 
+extension JSON {
+  /// What is said when there was nothing to judge.
+  static func notJudged(_ reason: String, _ uri: String) -> JSON {
+    .object([
+      ("schema", .integer(Verdict.schemaVersion)), ("tool", .string("holdfast-torture")),
+      ("verdict", .string(Word.notJudged.rawValue)), ("reason", .string(reason)), ("uri", .string(uri)),
+    ])
+  }
+}
+
 extension Verdict {
   /// Goes up when a member changes its meaning or goes away.
   static let schemaVersion = 1
@@ -49,7 +59,9 @@ extension Verdict {
     .object([
       ("schema", .integer(Verdict.schemaVersion)),
       ("tool", .string("holdfast-torture")),
-      ("verdict", .string(isViolated ? "violation" : couldJudge ? "clean" : "not judged")),
+      ("verdict", .string(word.rawValue)),
+      ("reason", (failure ?? (isViolated ? nil : reason)).map(JSON.string) ?? .null),
+      ("interrupted", .bool(wasInterrupted)),
       ("uri", .string(settings.uri)),
       ("seed", .string(String(settings.seed))),
       ("seconds", .number(seconds)),

@@ -13,6 +13,8 @@ struct Verdict: Sendable {
   var epochsWith: [Torture.Category: Int] = [:]
   var isViolated = false
   var wasInterrupted = false
+  /// What ended the run before its time.
+  var failure: String?
 
   init(settings: Settings, advertised: Advertised, notes: [String], tally: Tally) {
     self.settings = settings
@@ -21,18 +23,25 @@ struct Verdict: Sendable {
     self.tally = tally
   }
 
-  /// Nothing can be said when most requests failed.
-  var couldJudge: Bool { tally.requests > 0 && tally.errors.values.reduce(0, +) * 2 < tally.requests }
+  /// Why nothing can be said, unless a violation was found.
+  var reason: String? {
+    if let failure { return failure }
+    if tally.succeeded[.read] == nil || tally.succeeded[.write] == nil {
+      return "not one READ and one WRITE succeeded"
+    }
+    return tally.errors.values.reduce(0, +) * 2 < tally.requests ? nil : "most requests were answered with an error"
+  }
 
-  var exitCode: Int32 { isViolated ? 1 : couldJudge ? 0 : 2 }
+  var word: Word { isViolated ? .violation : reason == nil ? .clean : .notJudged }
 
   /// What was looked at in this run.
   var categories: [Torture.Category] {
     Torture.Category.allCases.filter { category in
       switch category {
-      case .linearizability, .torn, .atomicity: true
-      case .status: settings.shape.mix.weights[.status] != nil
-      case .durability: tally.kills > 0 && (advertised.flush || advertised.fua)
+      case .linearizability, .torn, .atomicity: tally.succeeded[.read] != nil && tally.succeeded[.write] != nil
+      case .status: tally.succeeded[.status] != nil
+      case .trimmed: tally.succeeded[.trim] != nil
+      case .durability: tally.kills > 0 && tally.syncs > 0
       case .lost: tally.kills > 0
       }
     }
@@ -66,15 +75,30 @@ extension Verdict {
     lines.append("")
     for category in categories { lines.append("  \(padded(category.title, 40)) \(outcome(category))") }
     for finding in findings { lines += ["", finding.text] }
-    lines += ["", "verdict: \(word)"]
+    lines += ["", "verdict: \(sentence)"]
     return lines.joined(separator: "\n") + "\n"
   }
 
-  private var word: String {
-    if isViolated { return "violation" }
-    if !couldJudge { return "could not judge: most requests were answered with an error" }
+  private var sentence: String {
+    if isViolated { return "violation" + (failure.map { "; the run ended early: \($0)" } ?? "") }
+    if let reason { return "could not judge: \(reason)" }
     return (findings.isEmpty ? "clean" : "no violation of the protocol; see above for what it does not promise")
       + (wasInterrupted ? " (ended early)" : "")
+  }
+}
+
+/// The outcome in a word, for programs, and as an exit status.
+enum Word: String, Sendable {
+  case clean
+  case violation
+  case notJudged = "not judged"
+
+  var exitCode: Int32 {
+    switch self {
+    case .clean: 0
+    case .violation: 1
+    case .notJudged: 2
+    }
   }
 }
 

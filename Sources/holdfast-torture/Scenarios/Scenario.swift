@@ -21,7 +21,9 @@ struct Scenario: Sendable {
   /// What went wrong once, and where.
   var story: String
   var needsFaults = false
-  /// Nil: it held.
+  /// What it does to a server stays: each run wants a new one.
+  var needsNewServer = false
+  /// Nil: it held. Throws `TortureFailure` when a step that the verdict rests on failed.
   var run: @Sendable (Context) throws -> Finding?
 
   static let all: [Scenario] = [
@@ -45,8 +47,15 @@ extension Scenario {
     settings.shape.lengthBytesMax = lengths.upperBound
     settings.shape.longEvery = 0
     let verdict = try TortureRun(settings).execute()
-    guard verdict.couldJudge else { throw TortureFailure("most requests were answered with an error") }
+    if verdict.word == .notJudged { throw TortureFailure(verdict.reason ?? "it was not judged") }
     return verdict.findings.first { $0.category.isPromised } ?? verdict.findings.first
+  }
+
+  /// Two connections that see the same.
+  static func requireSeveralConnections(_ handle: NBDHandle) throws {
+    guard try handle.advertised().multiConnection else {
+      throw TortureFailure("the server does not offer several connections (CAN_MULTI_CONN); this needs two")
+    }
   }
 
   /// A pattern that tells its place, and is never zero.
@@ -66,7 +75,8 @@ extension Scenario {
       return switch run.content {
       case .zero: "\(place) zeroes"
       case .written(let id): "\(place) by #\(id)"
-      case .broken: "\(place) torn or of another place"
+      case .broken: "\(place) torn"
+      case .misplaced: "\(place) of another place"
       }
     }
     return parts.count <= 6 ? parts.joined(separator: ", ") : parts.prefix(6).joined(separator: ", ") + ", …"
@@ -85,17 +95,27 @@ final class Diary {
 
   var now: Double { Double(monotonicNanoseconds() - start) / 1e6 }
 
-  /// - Parameter body: sends the request and says what came of it; its errors are results here.
+  /// - Parameter body: sends the request and says what came of it. What it throws ends the scenario: the verdict rests on it.
+  func note(
+    _ connection: Int, _ command: String, _ offset: UInt64, _ count: Int, _ body: () throws -> String
+  ) throws {
+    let sent = now
+    let result = try body()
+    add(sent: sent, answered: now, connection, command, offset, count, result)
+  }
+
+  /// The same for a request that the server may answer with an error: that is a result here.
   /// - Returns: whether it succeeded.
-  @discardableResult
-  func note(_ connection: Int, _ command: String, _ offset: UInt64, _ count: Int, _ body: () throws -> String) -> Bool {
+  func attempt(
+    _ connection: Int, _ command: String, _ offset: UInt64, _ count: Int, _ body: () throws -> Void
+  ) throws -> Bool {
     let sent = now
     do {
-      let result = try body()
-      add(sent: sent, answered: now, connection, command, offset, count, result)
+      try body()
+      add(sent: sent, answered: now, connection, command, offset, count, "ok")
       return true
-    } catch {
-      add(sent: sent, answered: now, connection, command, offset, count, "error: \(error)")
+    } catch let failure as TortureFailure where failure.isAnswer {
+      add(sent: sent, answered: now, connection, command, offset, count, "error: \(failure)")
       return false
     }
   }

@@ -2,6 +2,7 @@
 
 import ArgumentParser
 import Glibc
+import Synchronization
 import Torture
 
 struct ScenariosCommand: ParsableCommand {
@@ -48,7 +49,7 @@ struct ScenarioCommand: ParsableCommand {
   }
 
   func run() throws {
-    endEarlyOnSignals()
+    try endEarlyOnSignals()
     guard let scenario = Scenario.all.first(where: { $0.name == name }) else { return }
     let firstSeed = seed ?? UInt64.random(in: 1...UInt64(UInt32.max))
     var held = 0
@@ -60,9 +61,10 @@ struct ScenarioCommand: ParsableCommand {
       defer { faults?.remove() }
       var server: ServerProcess?
       defer { server?.kill() }
-      while held < runs, finding == nil {
-        if let serverCommand, server == nil || restart {
-          server?.kill()
+      while held < runs, finding == nil, held == 0 || !wasInterrupted.load(ordering: .relaxed) {
+        if let serverCommand, server == nil || restart || scenario.needsNewServer {
+          // First, and then the new one: all that descends from this process ends with a server.
+          server = nil
           server = try ServerProcess(serverCommand, environment: try faults?.environment() ?? [])
           _ = try server?.connect(uri)
         }
@@ -72,7 +74,7 @@ struct ScenarioCommand: ParsableCommand {
         remark = remark ?? found
       }
     } catch let failure as TortureFailure {
-      throw couldNotJudge("\(name), run \(held + 1): \(failure)")
+      throw couldNotJudge("\(name), run \(held + 1): \(failure)", json: json ? uri : nil)
     }
     if json {
       print(
@@ -80,7 +82,8 @@ struct ScenarioCommand: ParsableCommand {
           ("schema", .integer(Verdict.schemaVersion)), ("tool", .string("holdfast-torture")),
           ("scenario", .string(name)), ("uri", .string(uri)), ("seed", .string(String(firstSeed))),
           ("runs", .integer(runs)), ("held", .integer(held)),
-          ("verdict", .string(finding == nil ? "clean" : "violation")),
+          ("verdict", .string((finding == nil ? Word.clean : .violation).rawValue)),
+          ("interrupted", .bool(wasInterrupted.load(ordering: .relaxed))),
           ("findings", .array((finding ?? remark).map { [$0.json] } ?? [])),
         ]).text)
     } else {
@@ -89,6 +92,6 @@ struct ScenarioCommand: ParsableCommand {
       let but = finding == nil && remark != nil ? ", as far as the protocol promises anything" : ""
       print("\(name): \(end)\(but); seed \(firstSeed)")
     }
-    throw ExitCode(finding == nil ? 0 : 1)
+    throw ExitCode((finding == nil ? Word.clean : .violation).exitCode)
   }
 }

@@ -3,12 +3,20 @@
 
 import CNbd
 import Glibc
+import Synchronization
 
 final class ServerProcess {
   private let command: String
   private let environment: [String]
+  /// Whether there is, or was, a server of this process's own.
+  private static let hasStarted = Atomic<Bool>(false)
+  /// What descended from this process before: whoever started it may have left it children.
+  private static let strangers = Set(descendants(besides: []))
+
   /// - Parameter environment: NAME=VALUE, on top of this process's own.
   init(_ command: String, environment: [String] = []) throws {
+    _ = ServerProcess.strangers
+    ServerProcess.hasStarted.store(true, ordering: .relaxed)
     hf_adopt_orphans()
     self.command = command
     self.environment = environment
@@ -19,15 +27,15 @@ final class ServerProcess {
 
   /// Starts it and leaves it to the caller to wait until it can be reached.
   func start() throws {
-    precondition(ServerProcess.descendants().isEmpty, "one server at a time")
+    guard ServerProcess.descendants().isEmpty else { throw TortureFailure("the server before does not end") }
     var actions = posix_spawn_file_actions_t()
     posix_spawn_file_actions_init(&actions)
     defer { posix_spawn_file_actions_destroy(&actions) }
     // What a server says belongs to the messages, not to the verdict.
     posix_spawn_file_actions_adddup2(&actions, 2, 1)
     posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
-    // Through env, so that the variables are the server's and not the shell's.
-    let line = (["exec", "env"] + environment.map(quoted) + [command]).joined(separator: " ")
+    // The variables are for what the shell starts, and not for the shell.
+    let line = environment.map { "export \(quoted($0))\n" }.joined() + command
     var arguments: [UnsafeMutablePointer<CChar>?] = ["/bin/sh", "-c", line].map { (word: String) in strdup(word) }
     arguments.append(nil)
     defer { for argument in arguments { free(argument) } }
@@ -39,11 +47,17 @@ final class ServerProcess {
   /// SIGKILL to all of it, and waits until it is gone.
   func kill() { ServerProcess.killAll() }
 
+  /// Gives up after a while, and at once on what it may not kill. Any thread.
   static func killAll() {
-    while true {
-      let pids = descendants()
+    guard hasStarted.load(ordering: .relaxed) else { return }
+    var spared: Set<pid_t> = []
+    for _ in 0..<20_000 {
+      let pids = Set(descendants()).subtracting(spared)
       if pids.isEmpty { return }
-      for pid in pids { Glibc.kill(pid, SIGKILL) }
+      for pid in pids where Glibc.kill(pid, SIGKILL) != 0 && errno == EPERM {
+        say("holdfast-torture: process \(pid) is of another user and goes on\n")
+        spared.insert(pid)
+      }
       while waitpid(-1, nil, WNOHANG) > 0 {}
       usleep(500)
     }
@@ -54,8 +68,10 @@ final class ServerProcess {
     return ServerProcess.descendants().isEmpty
   }
 
+  private static func descendants() -> [pid_t] { descendants(besides: strangers) }
+
   /// Children, their children, and so on, zombies among them.
-  private static func descendants() -> [pid_t] {
+  private static func descendants(besides strangers: Set<pid_t>) -> [pid_t] {
     var childrenOf: [pid_t: [pid_t]] = [:]
     guard let folder = opendir("/proc") else { return [] }
     defer { closedir(folder) }
@@ -69,7 +85,7 @@ final class ServerProcess {
     var found: [pid_t] = []
     var open = [getpid()]
     while let pid = open.popLast() {
-      let children = childrenOf[pid] ?? []
+      let children = (childrenOf[pid] ?? []).filter { !strangers.contains($0) }
       found += children
       open += children
     }
@@ -92,7 +108,8 @@ final class ServerProcess {
   func connect(_ uri: String, seconds: Double = 20) throws -> NBDHandle {
     let end = monotonicNanoseconds() + Int64(seconds * 1e9)
     while true {
-      do { return try NBDHandle(uri) } catch {
+      let left = Double(end - monotonicNanoseconds()) / 1e9
+      do { return try NBDHandle(uri, seconds: max(1, left)) } catch {
         if hasEnded { throw TortureFailure("the server ended before it could be reached: \(command)") }
         guard monotonicNanoseconds() < end else { throw error }
         usleep(20_000)
