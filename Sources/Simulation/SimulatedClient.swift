@@ -17,6 +17,8 @@ struct Record {
   /// What the request has to be refused with.
   var refusal: NBDError?
   var data: [UInt8] = []
+  /// Of an error chunk: the request has failed, whatever follows.
+  var chunkError: UInt32?
   /// Of BLOCK_STATUS: the ranges, in bytes, that were said to read as zeroes.
   var zeroes: [Range<UInt64>] = []
 
@@ -176,7 +178,12 @@ final class SimulatedClient {
     let magic: UInt32 = number(at: 0)
     switch magic {
     case 0x6744_6698: return takeSimple()
-    case 0x668e_33ef: return takeChunk()
+    case 0x668e_33ef:
+      guard isStructured else {
+        world.violate("reply", "client \(self.number) got a chunk and had not agreed on structured replies")
+        return false
+      }
+      return takeChunk()
     default:
       world.violate("reply", "client \(self.number) got a reply with magic number \(magic)")
       return false
@@ -234,7 +241,6 @@ final class SimulatedClient {
     guard let index = index(of: cookie) else { return false }
     let body = start + 20
     defer { start += 20 + length }
-    var code: UInt32 = 0
     switch ReplyType(rawValue: type) {
     case .some(.none): break
     case .offsetData:
@@ -248,11 +254,17 @@ final class SimulatedClient {
       }
       world.records[index].data += [UInt8](repeating: 0, count: hole)
     case .blockStatus: takeStatus(index, length)
-    case .error, .errorOffset: code = number(at: 20)
+    case .error, .errorOffset:
+      let code: UInt32 = number(at: 20)
+      if code == 0 || world.records[index].chunkError != nil {
+        world.violate("reply", "request \(world.records[index].id) got an error chunk of \(code) that may not be")
+      }
+      world.records[index].chunkError = code
     case nil: world.violate("reply", "a chunk of type \(type)")
     }
     guard chunkFlags & 1 != 0 else { return true }
     let record = world.records[index]
+    let code = record.chunkError ?? 0
     if code == 0 && record.command == .read && record.data.count != Int(record.length) && record.refusal == nil {
       world.violate("reply", "READ \(record.id) of \(record.length) bytes got \(record.data.count)")
     }

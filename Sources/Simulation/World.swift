@@ -64,8 +64,8 @@ final class World {
   private let trace: ((String) -> Void)?
   /// Nothing new is sent.
   var isClosing = false
-  /// A call has failed in this life of the server: requests may fail.
-  var hadError = false
+  /// What went wrong beneath requests, by their places among the records.
+  var causes: [Int: Causes] = [:]
   /// A sync has failed in this life of the server, at this moment: none may succeed any more.
   var syncFailedAt: UInt64?
 
@@ -309,14 +309,12 @@ final class World {
           "\(record.command) \(record.id) had to be refused with \(refusal) and got \(String(describing: record.error)) (I9)"
         )
       }
-      let isHonest = hadError || (record.error == .notSupported && record.flags.contains(.fastZero))
-      if !isHonest {
-        violate(
-          "errors", "\(record.command) \(record.id) failed with \(String(describing: record.error)) without a cause")
+      if let error = record.error, !isHonest(error, index) {
+        violate("errors", "\(record.command) \(record.id) failed with \(error) without a cause")
       }
     }
-    let needsSync = record.command == .flush || (record.flags.contains(.fua) && record.command.rule.changesData)
-    if record.succeeded, needsSync, let failedAt = syncFailedAt, record.invoked > failedAt {
+    causes[index] = nil
+    if record.succeeded, record.needsSync, let failedAt = syncFailedAt, record.invoked > failedAt {
       violate("latch", "\(record.command) \(record.id) succeeded after a sync had failed (I7)")
     }
   }

@@ -25,8 +25,7 @@ extension World {
     case .progresses, .endsShort, .pretends: report.faults += 1
     case .fails(let errno, _):
       report.faults += 1
-      let isError = errno == .ioError || errno == .noSpace || errno == .resourceTemporarilyUnavailable
-      if isError && current.call.kind != .readCached { hadError = true }
+      blame(errno, current.call, of: job)
     }
     running.image.fire(job, event, &dice)
   }
@@ -46,15 +45,14 @@ extension World {
       report.faults += 1
       note("job \(job.number) hangs until \(job.hangsUntil) by rule")
       return nil
-    case .performOnly(let bytes): return .endsShort(bytes)
+    case .performOnly(let bytes):
+      if bytes == 0 { blameNothingDone(job) }
+      return .endsShort(bytes)
     case .pretend(let result):
       // Nothing done where something had to be is an error to the client.
-      hadError = hadError || result == 0
+      if result == 0 { blameNothingDone(job) }
       return .pretends(result)
-    case .fail(let errno):
-      let isError = errno != .interrupted && current.call.kind != .readCached
-      hadError = hadError || isError
-      return .fails(errno, after: 0)
+    case .fail(let errno): return .fails(errno, after: 0)
     }
   }
 
@@ -95,7 +93,6 @@ extension World {
     if errno != nil {
       report.faults += 1
       report.failedSyncs += 1
-      hadError = true
       note("the sync fails")
       let now = tick()
       if syncFailedAt == nil { syncFailedAt = now }

@@ -69,7 +69,7 @@ extension World {
       if case .running(_, let versions) = image.sync, dice.chance(500) { disk.completeSync(versions) }
       chronicle.fence(records, at: now)
     }
-    hadError = false
+    causes = [:]
     syncFailedAt = nil
     server = SimulatedServer(world: self, disk: disk, guards: guards)
     lockChangesChecked = 0
