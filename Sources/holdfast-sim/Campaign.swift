@@ -44,10 +44,10 @@ final class Campaign {
 
   private func arguments(_ share: Int, of jobs: Int) -> [String] {
     var arguments = ["--stride", "\(jobs)", "--share", "\(share)"]
+    if let without = command.without { arguments += ["--without", without] }
     if command.exhaustive { return arguments + ["--exhaustive"] }
     arguments += ["--seeds", "\(command.seeds ?? 1)", "--from", "\(command.from)", "--requests", "\(command.requests)"]
     if command.powerCuts { arguments.append("--power-cuts") }
-    if let without = command.without { arguments += ["--without", without] }
     arguments += command.fault.flatMap { ["--fault", $0] }
     return arguments
   }

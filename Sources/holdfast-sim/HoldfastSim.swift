@@ -58,7 +58,7 @@ import Simulation
     _ = try guards()
     _ = try faults()
     guard fault.isEmpty || !exhaustive else {
-      throw ValidationError("--fault is for seeds; the exhaustive mode has no failing calls.")
+      throw ValidationError("--fault is for seeds; the exhaustive mode lets any one call fail.")
     }
   }
 

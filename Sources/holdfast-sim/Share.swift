@@ -1,6 +1,7 @@
 // What one process of a campaign does: every n-th seed or workload. It says what it begins before it begins it, so that the one
 // that a crash was in is known.
 
+import BlockBackend
 import Foundation
 import Simulation
 
@@ -11,7 +12,7 @@ struct Share {
 
   func run(_ options: SimulationOptions) {
     let stride = command.stride ?? 1
-    if command.exhaustive { return explore(stride) }
+    if command.exhaustive { return explore(stride, options.guards) }
     let simulator = Simulator(options)
     var seed = command.from + UInt64(command.share)
     let end = command.from + UInt64(command.seeds ?? 1)
@@ -28,12 +29,12 @@ struct Share {
     }
   }
 
-  private func explore(_ stride: Int) {
+  private func explore(_ stride: Int, _ guards: GuardSwitches) {
     var index = command.share
     let workloads = Exploration.workloads
     while index < workloads.count {
       say("begin \(index)")
-      let result = Exploration.explore(workloads[index])
+      let result = Exploration.explore(workloads[index], guards: guards)
       if let finding = result.finding { say("bad \(index) \(finding)") }
       say("end 1 \(result.states) \(result.transitions) \(result.ends) \(result.crashStates)")
       index += stride

@@ -111,6 +111,15 @@ import Testing
     #expect(finding != nil)
   }
 
+  /// A guard that matters only when something has failed.
+  @Test func smallWorkloadsWithAFailureNoticeAForgottenSync() {
+    let failing = Exploration.workloads.lazy.filter { $0.hasFailures && $0.syncCount == 2 }
+    let without = GuardSwitches(without: .syncErrorLatch)
+    let finding = failing.compactMap { Exploration.explore($0, guards: without).finding }.first
+    print("without syncErrorLatch: \(finding ?? "nothing")")
+    #expect(finding != nil)
+  }
+
   @Test func smallWorkloadsAreClean() {
     for index in stride(from: 0, to: Exploration.workloads.count, by: 1000) {
       let result = Exploration.explore(Exploration.workloads[index])

@@ -13,6 +13,9 @@ final class SmallWorld: ImageOwner {
     case call(request: Int)
     case syncBegins
     case syncEnds
+    /// The same with EIO.
+    case callFails(request: Int)
+    case syncFails
   }
 
   private struct State {
@@ -21,9 +24,13 @@ final class SmallWorld: ImageOwner {
     var failed = false
     /// What it has learned so far: with the request itself, all that its further way depends on.
     var transcript: [UInt8] = []
-    /// What a READ found, a byte for each block.
+    /// What a READ found, a byte for each block; what a status said to read as zeroes, and `unsaid`.
     var seen: [UInt8] = []
+    /// A call of it has failed.
+    var mayFail = false
   }
+
+  private static let unsaid: UInt8 = 255
 
   private let workload: Exploration.Workload
   private let requests: [Exploration.SmallRequest]
@@ -35,6 +42,9 @@ final class SmallWorld: ImageOwner {
   private var dice = Dice(seed: 0)
   private var servedImage: SimulatedImage?
   private(set) var finding: String?
+  private var failuresLeft: Int
+  /// 0: none has.
+  private var syncFailedAt = 0
 
   private var image: SimulatedImage {
     guard let servedImage else { preconditionFailure("a world has an image") }
@@ -43,6 +53,7 @@ final class SmallWorld: ImageOwner {
 
   init(_ workload: Exploration.Workload, _ pool: PiecePool, _ guards: GuardSwitches) {
     self.workload = workload
+    failuresLeft = workload.failures
     requests = workload.requests
     firstOfClient = [0, workload.clients[0].count]
     next = firstOfClient
@@ -68,12 +79,16 @@ final class SmallWorld: ImageOwner {
       choices.append(.invoke(client: client))
     }
     for (index, job) in jobs.enumerated() {
-      if let job, case .calling = job.phase { choices.append(.call(request: index)) }
+      guard let job, case .calling = job.phase else { continue }
+      choices.append(.call(request: index))
+      if failuresLeft > 0 { choices.append(.callFails(request: index)) }
     }
     switch image.sync {
     case .none: break
     case .due: choices.append(.syncBegins)
-    case .running: choices.append(.syncEnds)
+    case .running:
+      choices.append(.syncEnds)
+      if failuresLeft > 0 { choices.append(.syncFails) }
     }
     return choices
   }
@@ -92,8 +107,27 @@ final class SmallWorld: ImageOwner {
       image.fire(job, .completes, &dice)
     case .syncBegins: image.beginSync()
     case .syncEnds: image.endSync(nil, &dice)
+    case .callFails(let index): failCall(of: index)
+    case .syncFails: failSync()
     }
     startGranted()
+  }
+
+  private func failCall(of index: Int) {
+    guard let job = jobs[index] else { preconditionFailure("only a call that has begun fails") }
+    failuresLeft -= 1
+    states[index].mayFail = true
+    states[index].transcript.append(SmallWorld.unsaid)
+    image.fire(job, .fails(.ioError, after: 0), &dice)
+  }
+
+  /// What the sync did not write may still be written, or never be: the crash states after it are those before it.
+  private func failSync() {
+    failuresLeft -= 1
+    syncFailedAt = tick()
+    let disk = image.disk
+    image.endSync(.ioError, &dice)
+    image.disk = disk
   }
 
   private func tick() -> Int {
@@ -152,13 +186,18 @@ final class SmallWorld: ImageOwner {
   func ended(_ job: SimulatedJob, _ outcome: SimulatedJob.Outcome) {
     let index = job.connection
     states[index].completed = tick()
+    let needsSync = requests[index].needsSync
     switch outcome {
-    case .succeeded: break
-    case .answered: takeReply(job, index)
-    case .failed(let error, _):
+    case .succeeded:
+      if needsSync, syncFailedAt > 0, states[index].invoked > syncFailedAt {
+        finding = "request \(index) succeeded after a sync had failed (I7)"
+      }
+    case .answered: requests[index].command == .read ? takeReply(job, index) : takeStatus(job, index)
+    case .failed(let error, let inSync):
       states[index].failed = true
-      // No call fails here, and FAST_ZERO can always be kept.
-      finding = "request \(index) failed: \(error)"
+      // FAST_ZERO can always be kept.
+      let isHonest = inSync ? needsSync && syncFailedAt > 0 : states[index].mayFail
+      if !isHonest || error.errno != .ioError { finding = "request \(index) failed: \(error)" }
     case .notCached, .lent, .dropped: finding = "request \(index) was not answered"
     }
   }
@@ -183,6 +222,16 @@ final class SmallWorld: ImageOwner {
     }
     if seen.count != requests[index].blocks.count { finding = "READ \(index) got \(seen.count) bytes" }
     states[index].seen = seen
+  }
+
+  private func takeStatus(_ job: SimulatedJob, _ index: Int) {
+    for extent in job.execution?.extents ?? [] {
+      let said: UInt8 = extent.kind == .data ? SmallWorld.unsaid : 0
+      states[index].seen += [UInt8](repeating: said, count: Int(extent.lengthBytes))
+    }
+    if states[index].seen.count != requests[index].blocks.count {
+      finding = "BLOCK_STATUS \(index) speaks of \(states[index].seen.count) bytes"
+    }
   }
 
   // MARK: Judgement
@@ -245,16 +294,19 @@ final class SmallWorld: ImageOwner {
       var after = content
       var isPossible = true
       for (position, block) in requests[index].blocks.enumerated() {
+        let leaves: UInt8
         switch requests[index].command {
-        case .write: after[block] = [SmallWorld.stamp(index, block)]
-        case .writeZeroes: after[block] = [0]
-        case .trim: after[block].insert(0)
-        case .read:
-          let seen = states[index].seen[position]
-          isPossible = isPossible && after[block].contains(seen)
-          after[block] = [seen]
-        case .flush, .disconnect, .cache, .blockStatus: break
+        case .write: leaves = SmallWorld.stamp(index, block)
+        case .writeZeroes, .trim: leaves = 0
+        case .read, .blockStatus:
+          guard !states[index].failed, states[index].seen[position] != SmallWorld.unsaid else { continue }
+          isPossible = isPossible && after[block].contains(states[index].seen[position])
+          after[block] = [states[index].seen[position]]
+          continue
+        case .flush, .disconnect, .cache: continue
         }
+        let isCertain = requests[index].command != .trim && !states[index].failed
+        if isCertain { after[block] = [leaves] } else { after[block].insert(leaves) }
       }
       if isPossible && explains(done + [index], after) { return true }
     }
@@ -277,11 +329,15 @@ final class SmallWorld: ImageOwner {
       key.append(UInt8(state.transcript.count))
       key.append(contentsOf: state.transcript)
       key.append(jobs[index].map(phase) ?? 0)
+      key.append((state.failed ? 1 : 0) | (state.mayFail ? 2 : 0))
       key.append(contentsOf: state.seen)
       var order: UInt8 = 0
       for other in states.indices where precedes(index, other) { order |= 1 << UInt8(other) }
       key.append(order)
     }
+    key.append(UInt8(failuresLeft))
+    key.append(UInt8(states.indices.reduce(0) { $0 | (states[$1].invoked > syncFailedAt ? 1 << $1 : 0) }))
+    key.append(syncFailedAt > 0 ? 1 : 0)
     // Who stands before whom in the lock table and among those who wait for a sync.
     for number in image.order { key.append(UInt8(number)) }
     key.append(UInt8(image.core.flush.generation))

@@ -8,11 +8,19 @@ extension Exploration {
     var command: Command
     var flags: CommandFlags
     var blocks: Range<Int>
+
+    var needsSync: Bool { command == .flush || (flags.contains(.fua) && command.rule.changesData) }
   }
 
   /// What each of two clients sends, in order, each request as soon as it likes.
   package struct Workload: Sendable {
     var clients: [[SmallRequest]]
+    /// How many system calls or syncs fail, whichever they are.
+    var failures = 0
+
+    package var hasFailures: Bool { failures > 0 }
+    /// How many of the requests end with a sync.
+    package var syncCount: Int { requests.count { $0.needsSync } }
 
     /// All requests, those of the first client first.
     var requests: [SmallRequest] { clients.flatMap { $0 } }
@@ -21,9 +29,9 @@ extension Exploration {
   static let blockCount = 3
   private static let ranges: [Range<Int>] = [0..<1, 1..<2, 2..<3, 0..<2, 1..<3, 0..<3]
 
-  /// {WRITE, TRIM, WRITE_ZEROES, READ} on six ranges, and FLUSH.
+  /// {WRITE, TRIM, WRITE_ZEROES, READ, BLOCK_STATUS} on six ranges, and FLUSH.
   private static let plain: [SmallRequest] =
-    [Command.write, .trim, .writeZeroes, .read].flatMap { command in
+    [Command.write, .trim, .writeZeroes, .read, .blockStatus].flatMap { command in
       ranges.map { SmallRequest(command: command, flags: [], blocks: $0) }
     } + [SmallRequest(command: .flush, flags: [], blocks: 0..<0)]
 
@@ -31,7 +39,7 @@ extension Exploration {
   private static let flagged: [SmallRequest] = plain.flatMap { request in
     let known: [CommandFlags] =
       [.fua]
-      + [.noHole, .fastZero, .dontFragment].filter {
+      + [.noHole, .fastZero, .dontFragment, .reqOne].filter {
         request.command.rule.flags.contains($0)
       }
     return (0..<1 << known.count).map { choice in
@@ -42,13 +50,16 @@ extension Exploration {
   }
 
   /// One request and two with every flag, three without: by one client or shared between two. Which of the two clients is the
-  /// first makes no difference, so each pair of mirror images is here once.
+  /// first makes no difference, so each pair of mirror images is here once. One and two also with any one call failing.
   package static let workloads: [Workload] = {
-    var all = flagged.map { Workload(clients: [[$0], []]) }
-    for (index, first) in flagged.enumerated() {
-      for (other, second) in flagged.enumerated() {
-        all.append(Workload(clients: [[first, second], []]))
-        if other >= index { all.append(Workload(clients: [[first], [second]])) }
+    var all: [Workload] = []
+    for failures in 0...1 {
+      all += flagged.map { Workload(clients: [[$0], []], failures: failures) }
+      for (index, first) in flagged.enumerated() {
+        for (other, second) in flagged.enumerated() {
+          all.append(Workload(clients: [[first, second], []], failures: failures))
+          if other >= index { all.append(Workload(clients: [[first], [second]], failures: failures)) }
+        }
       }
     }
     for first in plain {
@@ -65,11 +76,11 @@ extension Exploration {
 
 extension Exploration.Workload: CustomStringConvertible {
   package var description: String {
-    clients.enumerated().map { client, requests in
+    clients.enumerated().map { (client, requests) -> String in
       let texts = requests.map {
         "\($0.command) \($0.blocks.lowerBound)..<\($0.blocks.upperBound) flags \($0.flags.rawValue)"
       }
       return "client \(client): \(texts.joined(separator: ", "))"
-    }.joined(separator: "; ")
+    }.joined(separator: "; ") + (failures > 0 ? "; \(failures) call fails" : "")
   }
 }
