@@ -47,7 +47,16 @@ final class NBDHandle {
     guard nbd_aio_is_ready(raw) == 1 else { throw NBDHandle.failure(what) }
   }
 
-  deinit { if !isClosed { nbd_close(raw) } }
+  deinit {
+    if !isClosed, nbd_aio_is_ready(raw) == 1 { sayGoodbye() }
+    close()
+  }
+
+  /// A server that lets in one client at a time shall have seen the end of this one before the next one comes.
+  private func sayGoodbye() {
+    guard nbd_aio_in_flight(raw) == 0, nbd_aio_disconnect(raw, 0) == 0 else { return }
+    try? pump(seconds: 1) { nbd_aio_is_closed(raw) == 1 || nbd_aio_is_dead(raw) == 1 }
+  }
 
   /// At once, whatever is in flight. Nothing may be sent afterwards.
   func close() {
