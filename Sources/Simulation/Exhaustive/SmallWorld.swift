@@ -245,7 +245,8 @@ final class SmallWorld: ImageOwner {
     guard states[index].completed > 0, !states[index].failed else { return false }
     if requests[index].flags.contains(.fua) { return true }
     return requests.indices.contains { other in
-      requests[other].command == .flush && states[other].completed > 0 && precedes(index, other)
+      let isFlush = requests[other].command == .flush && states[other].completed > 0 && !states[other].failed
+      return isFlush && precedes(index, other)
     }
   }
 
