@@ -77,7 +77,7 @@ done
 [[ -z "$${failed:-}" ]]
 endef
 
-.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-curves bench-growth allocations bench-packages guards sim sim-exhaustive sim-guards mutants torture torture-kill torture-stories torture-peers torture-build tsan asan fuzz soak clean browser-packages test-browser screenshots
+.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-curves bench-growth bench-snapshot allocations bench-packages guards sim sim-exhaustive sim-guards mutants torture torture-kill torture-stories torture-peers torture-build tsan asan fuzz soak clean browser-packages test-browser screenshots
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -147,6 +147,11 @@ bench-growth: bench-packages release ## what grows with depth, connections, size
 	swift build -c release --product holdfast-bench-locks
 	.build/release/holdfast-bench growth --rounds $(or $(ROUNDS),3) $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH)) \
 	  $(if $(ONLY),--only '$(ONLY)') $(if $(SERVERS),--servers '$(SERVERS)')
+
+bench-snapshot: test-packages release ## how long writers wait for a snapshot of 10 GiB, on XFS and btrfs; ROUNDS=5 EXTENTS=9000 KINDS=xfs,btrfs
+	@swift build -c release --product holdfast-bench
+	.build/release/holdfast-bench snapshot --rounds $(or $(ROUNDS),5) $(if $(EXTENTS),--extents $(EXTENTS)) \
+	  $(if $(KINDS),--kinds $(KINDS))
 
 allocations: build-packages release ## the server's allocations per request; CASES=read STACKS=3 shows where
 	@swift build -c release --product holdfast-bench

@@ -11,7 +11,7 @@ struct HoldfastBench: ParsableCommand {
     commandName: "holdfast-bench", abstract: "Measures NBD servers.",
     subcommands: [
       RunCommand.self, AllocationsCommand.self, CurvesCommand.self, DisturbanceCommand.self, GrowthCommand.self,
-      LoadCommand.self, NullServerCommand.self,
+      LoadCommand.self, NullServerCommand.self, SnapshotCommand.self,
     ])
 }
 
