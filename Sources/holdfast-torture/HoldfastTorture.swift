@@ -61,7 +61,7 @@ struct RunCommand: ParsableCommand {
         holdfast-torture 'nbd+unix:///?socket=/tmp/nbd.sock' --seconds 60
         holdfast-torture nbd://127.0.0.1:10809/scratch --operations 1000000 --connections 16 --mix write,read,trim
         holdfast-torture 'nbd+unix:///?socket=/tmp/s' --kills 20 --operations 500000 \\
-          --server-command 'nbdkit -f -U /tmp/s file disk.img'
+          --server-command 'rm -f /tmp/s; nbdkit -f -U /tmp/s file disk.img'
       """)
 
   @Argument(help: ArgumentHelp("The export, as libnbd has it.", valueName: "uri")) var uri: String

@@ -109,7 +109,7 @@ final class LoadThread {
   private func fill(_ member: Member, _ order: Order) throws {
     for slot in member.slots where !slot.isBusy && member.left > 0 && !member.isDead {
       member.left -= 1
-      if !slot.send(member.planner.next(), over: member.handle.raw) {
+      if !slot.send(member.planner.next(), over: member.handle.raw) || isGone(member) {
         try died(member, order)
       }
     }
@@ -140,14 +140,17 @@ final class LoadThread {
       } else if canWrite, direction & UInt32(LIBNBD_AIO_DIRECTION_WRITE) != 0 {
         result = nbd_aio_notify_write(member.handle.raw)
       }
-      let isGone = nbd_aio_is_dead(member.handle.raw) == 1 || nbd_aio_is_closed(member.handle.raw) == 1
-      if result == -1 || isGone { try died(member, order) }
+      if result == -1 || isGone(member) { try died(member, order) }
     }
     return true
   }
 
+  private func isGone(_ member: Member) -> Bool {
+    nbd_aio_is_dead(member.handle.raw) == 1 || nbd_aio_is_closed(member.handle.raw) == 1
+  }
+
   private func died(_ member: Member, _ order: Order) throws {
-    if nbd_aio_is_dead(member.handle.raw) != 1, nbd_aio_is_closed(member.handle.raw) != 1 {
+    if !isGone(member) {
       throw NBDHandle.failure("connection \(member.index)")
     }
     guard order.expectsDeath else { throw NBDHandle.failure("connection \(member.index) died") }

@@ -250,7 +250,7 @@ final class TortureRun {
 
   private func verdict(_ failure: String?) -> Verdict {
     if tally.kills < settings.kills {
-      notes.append("only \(tally.kills) of \(settings.kills) kills happened: the run was too short for more")
+      notes.append("only \(tally.kills) of \(settings.kills) kills happened: the run ended before the others were due")
     }
     var verdict = Verdict(settings: settings, advertised: advertised, notes: notes, tally: tally)
     verdict.seconds = elapsed

@@ -52,7 +52,8 @@ final class ServerProcess {
     guard hasStarted.load(ordering: .relaxed) else { return }
     var spared: Set<pid_t> = []
     for _ in 0..<20_000 {
-      let pids = Set(descendants()).subtracting(spared)
+      // Parents first: a shell says something when its child is killed.
+      let pids = descendants().filter { !spared.contains($0) }
       if pids.isEmpty { return }
       for pid in pids where Glibc.kill(pid, SIGKILL) != 0 && errno == EPERM {
         say("holdfast-torture: process \(pid) is of another user and goes on\n")
