@@ -7,7 +7,7 @@ import SystemPackage
 /// (the caller has checked). Every method may be called from any thread, several at a time, and may block the thread
 /// unless it says otherwise.
 package protocol BlockBackend: AnyObject, Sendable {
-  /// Size and alignment. Constant for the life of the backend.
+  /// Size and alignment. Constant for the life of the backend, but for `grow`.
   var geometry: Geometry { get }
 
   /// What this backend can do. Constant for the life of the backend.
@@ -46,6 +46,10 @@ package protocol BlockBackend: AnyObject, Sendable {
   /// empty, none beyond `range`. They need not reach the end of `range`. In doubt an extent is data (I3).
   func extents(of range: Range<UInt64>, extentsMax: Int) throws(BackendError) -> [Extent]
 
+  /// Makes the image larger, for good: the new bytes read as zeroes. The caller holds the lock on them.
+  /// - Throws: `Errno.notSupported` when this backend cannot; `.invalidArgument` when it is as large already.
+  func grow(to sizeBytes: UInt64) throws(BackendError)
+
   /// The file itself, whose bytes may be sent as they are for as long as the result lives. Nil when there is none, or when
   /// anybody may change it (I4). Waits for nobody.
   func lendFile() -> (any LentFile)?
@@ -76,6 +80,7 @@ extension BlockBackend {
 
 extension BlockBackend {
   package func lendFile() -> (any LentFile)? { nil }
+  package func grow(to sizeBytes: UInt64) throws(BackendError) { throw BackendError(.notSupported) }
   package func isCached(_ range: Range<UInt64>) -> Bool { false }
 }
 

@@ -12,8 +12,9 @@ extension Transmission {
   /// Takes a request whose payload, if any, lies in the worker's buffer.
   /// - Returns: false when there is no memory for it now; nothing has happened then.
   func admit(
-    _ request: Request, payload: RawSpan, _ batch: inout ReplyBatch, _ cold: inout ColdReads
+    _ asked: Request, payload: RawSpan, _ batch: inout ReplyBatch, _ cold: inout ColdReads
   ) -> Bool {
+    let request = byTerms(asked)
     if !batch.hasRoom(roomBytes(request)) { connection.flush(&batch) }
     if connection.server.isShuttingDown {
       batch.appendError(
@@ -21,16 +22,13 @@ extension Transmission {
       return true
     }
     switch request.command {
+    case .flush where durability == .never: return admitNothing(request, &batch, &cold)
     case .flush: return admitFlush(request, &batch, &cold)
+    case .trim where ignoresTrim: return admitNothing(request, &batch, &cold)
     case .read, .write, .trim, .cache, .writeZeroes, .blockStatus: break
     case .disconnect: preconditionFailure("DISC is not admitted")
     }
-    guard request.length > 0 else {
-      // Nothing to do, but FUA still has to fail after a failed sync (I7).
-      if request.flags.contains(.fua) && request.command.rule.changesData { return admitFlush(request, &batch, &cold) }
-      batch.appendSuccess(request, encoder: encoder)
-      return true
-    }
+    guard request.length > 0 else { return admitNothing(request, &batch, &cold) }
     guard isInline(request), image.isLocal else { return leave(request, payload: payload, token: nil) }
     // A small READ takes what is in memory or nothing: it cannot hang, and does not count.
     let mayHang = request.command != .read || Int(request.length) >= Limits.holeProbeBytesMin
@@ -48,8 +46,16 @@ extension Transmission {
     }
   }
 
+  /// There is nothing to do, but FUA still has to fail after a failed sync (I7).
+  private func admitNothing(_ request: Request, _ batch: inout ReplyBatch, _ cold: inout ColdReads) -> Bool {
+    if request.flags.contains(.fua) && request.command.rule.changesData { return admitFlush(request, &batch, &cold) }
+    batch.appendSuccess(request, encoder: encoder)
+    return true
+  }
+
   /// Takes a WRITE whose payload is in memory of its own, charged already.
-  func admit(_ request: Request, largePayload: consuming PieceBuffer, _ batch: inout ReplyBatch) {
+  func admit(_ asked: Request, largePayload: consuming PieceBuffer, _ batch: inout ReplyBatch) {
+    let request = byTerms(asked)
     let charged = largePayload.capacityBytes
     guard !connection.server.isShuttingDown else {
       if !batch.hasRoom(ReplyEncoder.errorBytesMax) { connection.flush(&batch) }

@@ -83,7 +83,7 @@ struct ColdReads: ~Copyable {
   /// The first of several reads is about to be queued.
   mutating func begin(_ transmission: Transmission) {
     self.transmission = transmission
-    id = transmission.connection.begin()
+    id = transmission.connection.begin(of: transmission.served)
   }
 
   /// The last has ended.
@@ -228,8 +228,9 @@ extension Connection {
   /// Nothing is in flight on the ring any more.
   func endReads(_ cold: inout ColdReads) {
     let id = cold.id
-    cold.end()?.image.endWaiting()
-    end(id, chargedBytes: 0)
+    guard let transmission = cold.end() else { preconditionFailure("reads that end have begun") }
+    transmission.image.endWaiting()
+    end(id, of: transmission.served, chargedBytes: 0)
   }
 
   /// Before a lease ends: what it has in flight ends first, and is answered.
@@ -248,7 +249,7 @@ extension Transmission {
     connection.log(.debug, "io_uring read at \(read.request.offset): \(error)")
     var job = Job(
       transmission: self, request: read.request,
-      id: connection.begin(Replies.Operation(read.request, beganNanoseconds: read.beganNanoseconds)),
+      id: connection.begin(of: served, Replies.Operation(read.request, beganNanoseconds: read.beganNanoseconds)),
       beganNanoseconds: read.beganNanoseconds, payload: nil, chargedBytes: read.chargedBytes)
     connection.setToken(read.token, of: job.id)
     job.token = read.token

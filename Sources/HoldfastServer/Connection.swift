@@ -22,11 +22,13 @@ final class Connection: Sendable {
   let channel: Channel
   let peer: PeerAddress
 
-  private let rest: Locked<Rest>
+  let rest: Locked<Rest>
 
-  private struct Rest: ~Copyable {
+  struct Rest: ~Copyable {
     /// The input half; here while nobody serves the connection, else with the lease holder.
     var receiver: Receiver?
+    /// The exports as they were when the handshake began, until it is over.
+    var offered: ExportTable?
     /// Set when the handshake is over, nil again when the connection is closed.
     var transmission: Transmission?
   }
@@ -50,7 +52,7 @@ final class Connection: Sendable {
   /// It has not sent a request: whoever is there deals with it, for nothing of that waits for a disk.
   private let newcomer = Atomic<Bool>(true)
 
-  private let handshakeIsOver = Atomic<Bool>(false)
+  let handshakeIsOver = Atomic<Bool>(false)
   /// Why it failed has been counted, or it ended well.
   let handshakeIsCounted = Atomic<Bool>(false)
   private let alive = Atomic<Bool>(true)
@@ -64,7 +66,7 @@ final class Connection: Sendable {
 
   /// READs may be sent from the file: a Unix socket (on TCP a copy is quicker), made non-blocking, and an image that can be
   /// lent. Set when the handshake is over.
-  private let filesMaySend = Atomic<Bool>(false)
+  let filesMaySend = Atomic<Bool>(false)
 
   var sendsFiles: Bool { filesMaySend.load(ordering: .relaxed) }
 
@@ -168,31 +170,6 @@ final class Connection: Sendable {
     release(bytes)
   }
 
-  /// The handshake is over.
-  func establish(_ session: Session) -> Transmission {
-    let transmission = Transmission(
-      connection: self, session: session, image: server.image(of: session.export.id))
-    rest.withLock { $0.transmission = transmission }
-    prepareToSendFiles(of: transmission.image)
-    server.attach(self, to: session.export.id)
-    handshakeIsOver.store(true, ordering: .relaxed)
-    log(.info, "connected to export \"\(session.export.name)\"", ["export": "\(session.export.name)"])
-    return transmission
-  }
-
-  /// `sendfile` waits for the client on a blocking socket. As the lease holder: nobody else waits for bytes.
-  private func prepareToSendFiles(of image: Image) {
-    guard image.backend.lendFile() != nil, let address = try? Sockets.localAddress(descriptor), address.isUnix else {
-      return
-    }
-    do throws(Errno) {
-      try Sockets.setNonblocking(descriptor, true)
-      filesMaySend.store(true, ordering: .relaxed)
-    } catch {
-      log(.debug, "replies are copied: \(error)")
-    }
-  }
-
   // MARK: Whether to wait
 
   /// A worker has taken the connection.
@@ -223,28 +200,33 @@ final class Connection: Sendable {
   // MARK: Requests off the fast path
 
   /// A request leaves the worker.
-  func begin(_ operation: Replies.Operation? = nil) -> UInt64 {
-    replies.withLock { replies in
+  func begin(of export: ServedExport, _ operation: Replies.Operation? = nil) -> UInt64 {
+    let exportIsFull = export.began()
+    return replies.withLock { replies in
       let id = replies.begin(operation)
-      full.store(replies.inFlightCount >= server.limits.requestsInFlightMax, ordering: .relaxed)
+      let isFull = replies.inFlightCount >= server.limits.requestsInFlightMax
+      full.store(isFull || exportIsFull, ordering: .relaxed)
       return id
     }
   }
 
-  /// As many requests are in flight as one connection may have: no further one is taken. A hint for the lease holder; the
-  /// pause that follows looks again.
+  /// As many requests are in flight as one connection, or its export, may have: no further one is taken. A hint for the lease
+  /// holder; the pause that follows looks again.
   var isFull: Bool { full.load(ordering: .relaxed) }
 
   func setToken(_ token: LockToken, of id: UInt64) { replies.withLock { $0.setToken(token, of: id) } }
 
   /// It ends with a reply.
-  func end(_ id: UInt64, reply: consuming Replies.Outgoing, as sender: Sender = .other) {
+  func end(
+    _ id: UInt64, of export: ServedExport, reply: consuming Replies.Outgoing, as sender: Sender = .other
+  ) {
     let outgoing = Handoff(reply)
     let (refund, mustSend) = replies.withLock { replies in
       replies.end(id)
       full.store(false, ordering: .relaxed)
       return replies.append(outgoing.take())
     }
+    export.ended()
     release(refund)
     switch sender {
     // Not here: the request is still counted as one that makes short calls on the image.
@@ -256,11 +238,12 @@ final class Connection: Sendable {
   }
 
   /// It ends without one.
-  func end(_ id: UInt64, chargedBytes: Int) {
+  func end(_ id: UInt64, of export: ServedExport, chargedBytes: Int) {
     replies.withLock { replies in
       replies.end(id)
       full.store(false, ordering: .relaxed)
     }
+    export.ended()
     release(chargedBytes)
     wake()
     closeIfDone()
@@ -315,6 +298,8 @@ final class Connection: Sendable {
     // A thread that has just ended its lease may still ask the channel for something, in vain.
     channel.close()
     server.forget(self)
+    // Last of all: with it the export may go, and its image.
+    if let served = end.transmission?.served, served.leave(self) { server.bury(served) }
   }
 
   /// Closing a socket with unread input resets it, and the reset may overtake the last replies: says that nothing more comes
@@ -335,7 +320,10 @@ final class Connection: Sendable {
   /// A client that goes on sending is not waited for.
   private static let drainReadsMax = 16
 
-  /// For the server, when it shuts down: closes a connection that owes nothing.
+  /// Nobody serves it, and nothing that was admitted is under way.
+  var isAtRest: Bool { replies.withLock { !$0.isLeased && $0.inFlightCount == 0 } }
+
+  /// For the server, when it or the export goes: closes a connection that owes nothing.
   func closeIfQuiet() {
     let isQuiet = replies.withLock { replies in
       guard replies.isQuiet else { return false }
@@ -359,31 +347,11 @@ final class Connection: Sendable {
   /// Milliseconds since progress.
   func stalledMilliseconds(now: Int64) -> Int64 { now - progressMilliseconds.load(ordering: .relaxed) }
 
-  /// It holds memory that only its client can free: replies that are not read, or a payload that does not come.
+  /// It holds memory that only its client can free: replies that are not read, or a payload that does not come, unless it is we
+  /// who do not take it.
   var holdsMemoryForItsClient: Bool {
+    let isPaused = transmission?.served.isPaused ?? false
     let (owes, inFlight) = replies.withLock { ($0.outgoingBytes > 0, $0.inFlightCount) }
-    return owes || inFlight == 0
+    return owes || (inFlight == 0 && !isPaused)
   }
-}
-
-// MARK: - Events of the socket
-
-extension Connection: ChannelOwner {
-  func channelIsReadable() {
-    guard replies.withLock({ $0.beginLease() }) else { return }
-    if server.isAttended && isNewcomer {
-      server.newcomers.withLock { $0.append(self) }
-    } else {
-      server.workers.submit(.serve(self))
-    }
-  }
-
-  func channelIsWritable() { becomeWritable() }
-
-  func channelIsHungUp() {
-    // Who serves it finds out, and who sends; a connection that is watched for bytes is told so.
-    if replies.withLock({ $0.isPaused }) { die("the client is gone") }
-  }
-
-  func channelIsLost(_ error: Errno) { die("the system cannot watch its socket: \(error)") }
 }

@@ -13,6 +13,10 @@ package final class Image: Sendable {
   package let backend: any BlockBackend
   package let guards: GuardSwitches
 
+  /// No other image of this process has it, ever.
+  let key = ImageKey(rawValue: Image.lastKey.wrappingAdd(1, ordering: .relaxed).newValue)
+  private static let lastKey = Atomic<Int>(0)
+
   /// Short calls on it may run on a worker.
   let isLocal: Bool
 
@@ -160,6 +164,23 @@ package final class Image: Sendable {
     case .slow: slow.submit { job.run() }
     case .effects: effects.submit { job.run() }
     case .here: job.run()
+    }
+  }
+
+  // MARK: Size
+
+  /// Makes it larger, with the new bytes locked (I5). Blocks for the disk.
+  func grow(to sizeBytes: UInt64) throws(BackendError) {
+    let old = backend.geometry.sizeBytes
+    guard sizeBytes > old else { throw BackendError(.invalidArgument) }
+    switch admit(old..<sizeBytes, .exclusive) {
+    case .waiting(let token):
+      // Only another growth can be in the way.
+      abandon(token)
+      throw BackendError(.resourceBusy)
+    case .granted(let token):
+      defer { finish(token, mutated: true) }
+      try backend.grow(to: sizeBytes)
     }
   }
 

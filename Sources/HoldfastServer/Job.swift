@@ -201,7 +201,7 @@ struct Job: ~Copyable, Sendable {
   /// Nobody wants the answer: the request was cancelled before it began, or ends now.
   consuming func drop() {
     unlock()
-    connection.end(id, chargedBytes: chargedBytes)
+    connection.end(id, of: transmission.served, chargedBytes: chargedBytes)
   }
 
   #if GUARD_SWITCHES
@@ -214,7 +214,9 @@ struct Job: ~Copyable, Sendable {
         cookie: request.cookie, offset: request.offset, dataBytes: request.length, into: &span, at: 0)
     }
     let tail = Replies.FileTail(file: file, range: request.range)
-    connection.end(id, reply: Replies.Outgoing(header, fileTail: tail, chargedBytes: chargedBytes))
+    connection.end(
+      id, of: transmission.served,
+      reply: Replies.Outgoing(header, fileTail: tail, chargedBytes: chargedBytes))
   }
   #endif
 
@@ -222,7 +224,7 @@ struct Job: ~Copyable, Sendable {
     account(error)
     payload = nil
     keepCharge(ofBytes: reply.capacityBytes)
-    connection.end(id, reply: Replies.Outgoing(reply, chargedBytes: chargedBytes), as: sender)
+    connection.end(id, of: transmission.served, reply: Replies.Outgoing(reply, chargedBytes: chargedBytes), as: sender)
   }
 }
 

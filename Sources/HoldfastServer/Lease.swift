@@ -45,6 +45,8 @@ extension Connection {
     beginLease()
     worker.batch.account.enter(transmission)
     while true {
+      // Once per batch: the export may be paused, full, or on its way out. What has come stays where it is.
+      if let served = transmission?.served, !served.isOpen, let end = served.hold(self) { return end }
       worker.batch.account.begin()
       let stop: Stop
       let isTransmitting = transmission != nil
@@ -216,7 +218,7 @@ extension Connection {
   ) throws(ProtocolViolation) -> Stop {
     let all = buffer.bytes.extracting(first: filledBytes)
     let server = server
-    let exports = server.exports
+    let exports = transmission == nil ? exportView() : .none
     while true {
       if receiver.payloadMissingBytes > 0 {
         guard fillPayload(&receiver, all, &start) else { return .pause }

@@ -11,28 +11,10 @@ import Synchronization
 import Syscalls
 import SystemPackage
 
-/// One name under which an image is served.
-package struct Export: Sendable {
-  package var name: String
-  /// Further names; "" is the default export.
-  package var aliases: [String]
-  package var description: String?
-  package var isReadOnly: Bool
-  package var image: Image
-
-  package init(name: String, aliases: [String] = [], description: String? = nil, isReadOnly: Bool, image: Image) {
-    self.name = name
-    self.aliases = aliases
-    self.description = description
-    self.isReadOnly = isReadOnly
-    self.image = image
-  }
-}
-
 package final class Server: Sendable {
   package let limits: Limits
   package let loop = EventLoop(label: "holdfast.loop")
-  let exports: ExportTable
+  let exports = Locked(ExportRegister())
   let pool = PiecePool()
   let workers: WorkerPool<Work, Worker>
   /// Who attends to the sockets deals with these itself, when it has looked at all events.
@@ -47,9 +29,6 @@ package final class Server: Sendable {
   let coldReads: ColdReadMode
   /// The kernel gives no io_uring.
   let ringIsRefused = Atomic<Bool>(false)
-  let images: [Image]
-  /// By export: the position of the first export of the same image.
-  private let imageKeys: [ImageKey]
   let budget: Locked<ByteBudget>
   let roster = Locked(Roster())
   private let shuttingDown = Atomic<Bool>(false)
@@ -76,7 +55,7 @@ package final class Server: Sendable {
   package static let workersMax = 128
 
   /// - Parameters:
-  ///   - exports: no two answer to the same name.
+  ///   - exports: the first ones. No two answer to the same name, and each goes with its image.
   ///   - spins: a worker looks for the next request for a moment before it sleeps.
   ///   - guards: of connections and budget; those of an image are the image's.
   package init(
@@ -90,16 +69,6 @@ package final class Server: Sendable {
     self.spins = spins
     self.coldReads = coldReads
     slowOperations = SlowOperations(thresholdNanoseconds: limits.slowOperationNanoseconds)
-    let images = exports.map(\.image)
-    self.images = images
-    imageKeys = images.map { image in ImageKey(rawValue: images.firstIndex { $0 === image } ?? 0) }
-    self.exports = ExportTable(
-      exports.map {
-        ExportTable.Entry(
-          name: $0.name, aliases: $0.aliases, description: $0.description,
-          isReadOnly: $0.isReadOnly || !$0.image.backend.capabilities.contains(.writable),
-          geometry: $0.image.backend.geometry, capabilities: $0.image.backend.capabilities)
-      })
     budget = Locked(
       ByteBudget(limits: limits, payloadBytesMax: Int(ExportTable.payloadBytesMax), guards: guards))
     workers = WorkerPool(
@@ -114,12 +83,13 @@ package final class Server: Sendable {
       workers.submit(.attend(self))
       return true
     }
+    for export in exports {
+      do throws(ExportChangeError) { try add(export) } catch { preconditionFailure("\(error)") }
+    }
   }
 
   /// Fewer workers run than there are CPUs, so that one may look for bytes without keeping others from running.
   var hasIdleCPU: Bool { spins && workers.awakeCount < cpus }
-
-  func image(of export: ExportID) -> Image { images[Int(export.rawValue)] }
 
   package var isShuttingDown: Bool { shuttingDown.load(ordering: .relaxed) }
 
@@ -299,9 +269,14 @@ package final class Server: Sendable {
     wake(budget.withLock { $0.release(bytes, of: connection.id) })
   }
 
-  /// The handshake chose an export: what the connection holds from now on counts for its image.
-  func attach(_ connection: Connection, to export: ExportID) {
-    budget.withLock { $0.attach(connection.id, to: imageKeys[Int(export.rawValue)]) }
+  /// The handshake chose an export: what the connection holds from now on counts for it and its image.
+  func attach(_ connection: Connection, to export: ServedExport) {
+    budget.withLock { $0.attach(connection.id, to: export.image.key, of: export.id) }
+  }
+
+  /// How much memory the clients of an export may hold together; nil: the export has no limit, or is gone.
+  func limitBytes(_ id: ExportID, _ export: Export?) {
+    wake(budget.withLock { $0.limit(id, to: export?.limits.bytes) })
   }
 
   func payloadBegan(of connection: Connection) { budget.withLock { $0.payloadBegins(connection.id) } }
@@ -379,16 +354,9 @@ package final class Server: Sendable {
 
   private func syncAll(_ report: FinalSyncReport) -> End {
     var end = End()
-    var seen: Set<ObjectIdentifier> = []
-    for (image, export) in zip(images, exports.list) where seen.insert(ObjectIdentifier(image)).inserted {
-      report.begin(export.name)
-      do throws(BackendError) {
-        try image.finalSync()
-      } catch {
-        logger.critical(
-          "the last sync of export \"\(export.name)\" failed: \(error.errno); acknowledged writes may be lost")
-        end.failedSyncs.append((export.name, error.errno))
-      }
+    for (image, export) in exports.withLock({ $0.images }) {
+      report.begin(export)
+      if let error = lastSync(image, export) { end.failedSyncs.append((export, error)) }
     }
     return end
   }

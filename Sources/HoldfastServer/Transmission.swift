@@ -11,17 +11,24 @@ import SystemPackage
 final class Transmission: Sendable {
   let connection: Connection
   let session: Session
+  let served: ServedExport
   let image: Image
   let encoder: ReplyEncoder
+  /// As they were when the client came: `ServedExport.Terms`.
+  let ignoresTrim: Bool
+  let durability: Durability
   let statistics = ConnectionStatistics()
   let exportStatistics: ExportStatistics
   private let faultsLogged = Atomic<Int>(0)
 
-  init(connection: Connection, session: Session, image: Image) {
+  init(connection: Connection, session: Session, served: ServedExport) {
     self.connection = connection
     self.session = session
-    self.image = image
+    self.served = served
+    image = served.image
     encoder = ReplyEncoder(session: session)
+    let terms = served.terms
+    (ignoresTrim, durability) = (terms.ignoresTrim, terms.durability)
     exportStatistics = connection.server.statistics.export(named: session.export.name)
     exportStatistics.attach(statistics)
   }
@@ -32,7 +39,25 @@ final class Transmission: Sendable {
   /// A request leaves the worker.
   /// - Returns: its number on the connection.
   func begin(_ request: Request) -> UInt64 {
-    connection.begin(Replies.Operation(request, beganNanoseconds: statistics.receivedNanoseconds))
+    connection.begin(
+      of: served, Replies.Operation(request, beganNanoseconds: statistics.receivedNanoseconds))
+  }
+
+  /// The request as the operator wants it: with `always`, every mutation is synced before its reply, with `never` none.
+  @inline(__always)
+  func byTerms(_ request: Request) -> Request {
+    switch durability {
+    case .fua: return request
+    case .always:
+      guard request.command.rule.changesData else { return request }
+      var synced = request
+      synced.flags.insert(.fua)
+      return synced
+    case .never:
+      var loose = request
+      loose.flags.remove(.fua)
+      return loose
+    }
   }
 
   func readPlan(_ request: Request) -> ReadPlan {
@@ -57,7 +82,8 @@ final class Transmission: Sendable {
     }
     log(
       request, error.errno,
-      "\(request.command.specName) \(request.offset)+\(request.length) of export \"\(session.export.name)\": \(text)",
+      "\(request.command.specName) \(request.offset - session.export.imageOffset)+\(request.length) of export "
+        + "\"\(session.export.name)\": \(text)",
       // A refusal of FAST_ZERO is an answer, not a fault.
       isFault: wireError != .notSupported)
     return (text, wireError)

@@ -35,7 +35,7 @@ extension ReplyEncoder {
       position += 1
     }
     if carriesOffset, let offset {
-      span.storeBigEndian(offset, at: position)
+      span.storeBigEndian(offset &- imageOffset, at: position)
       position += 8
     }
     return position - start

@@ -9,6 +9,12 @@ extension Agreement {
   ) throws(OptionError) -> HandshakeProgress.Outcome {
     let name = try WireString.decode(data, "the export name")
     guard let export = exports.find(name) else { return .close(.unknownExport) }
+    if let refusal = exports.refusal(of: export) ?? exports.take(export) {
+      switch refusal {
+      case .unknown: return .close(.unknownExport)
+      case .policy(let text): return .close(.refused(text))
+      }
+    }
     let session = session(export, askedAs: name, knowsBlockSizes: false)
     output.appendBigEndian(export.sizeBytes)
     output.appendBigEndian(session.flags.rawValue)
@@ -16,12 +22,13 @@ extension Agreement {
     return .transmission(session)
   }
 
-  /// NBD_OPT_INFO and NBD_OPT_GO, which differ only in what happens after the ACK. Returns what GO starts.
+  /// NBD_OPT_INFO and NBD_OPT_GO, which differ only in what happens after the ACK: GO `takes` the export. Returns what GO
+  /// starts.
   ///
   ///     0            4     4+n    6+n
   ///     name length  name  count  16-bit information requests
   func info(
-    _ data: RawSpan, _ exports: some ExportDirectory, _ answer: OptionReplies, _ output: inout [UInt8]
+    _ data: RawSpan, _ exports: some ExportDirectory, takes: Bool, _ answer: OptionReplies, _ output: inout [UInt8]
   ) throws(OptionError) -> Session {
     var reader = WireReader(data)
     let name = try reader.lengthAndString("the export name")
@@ -31,7 +38,8 @@ extension Agreement {
       if let type = InfoType(rawValue: try reader.uint16("an information request")) { requested.insert(type) }
     }
     try reader.end()
-    guard let export = exports.find(name) else { throw unknownExport(name) }
+    let export = try find(name, in: exports)
+    if takes, let refusal = exports.take(export) { throw error(refusal, name) }
 
     let session = session(export, askedAs: name, knowsBlockSizes: requested.contains(.blockSize))
     append(.export, answer, &output) { data in
@@ -56,8 +64,20 @@ extension Agreement {
     return session
   }
 
-  func unknownExport(_ name: String) -> OptionError {
-    OptionError(.errorUnknown, name.isEmpty ? "there is no default export" : "there is no export called '\(name)'")
+  /// The export that an option names.
+  /// - Throws: there is none, or it is not for this client.
+  func find(_ name: String, in exports: some ExportDirectory) throws(OptionError) -> ExportDescription {
+    guard let export = exports.find(name) else { throw error(.unknown, name) }
+    if let refusal = exports.refusal(of: export) { throw error(refusal, name) }
+    return export
+  }
+
+  private func error(_ refusal: ExportRefusal, _ name: String) -> OptionError {
+    switch refusal {
+    case .unknown:
+      OptionError(.errorUnknown, name.isEmpty ? "there is no default export" : "there is no export called '\(name)'")
+    case .policy(let text): OptionError(.errorPolicy, text)
+    }
   }
 
   private func append(

@@ -24,12 +24,14 @@ package struct ExportDescription: Sendable, Equatable {
   package let payloadBytesMax: UInt32
   /// The context `base:allocation` can be selected.
   package let offersBlockStatus: Bool
+  /// Where the export begins in its image, bytes: clients count from here, locks and disks from the start of the image.
+  package let imageOffset: UInt64
 
   /// Traps when the rules of "Size constraints" do not hold: the server has checked its configuration before.
   package init(
     id: ExportID, name: String, description: String? = nil, sizeBytes: UInt64, flags: TransmissionFlags,
     blockBytesMin: UInt32 = 1, blockBytesPreferred: UInt32 = 4096, payloadBytesMax: UInt32 = 32 << 20,
-    offersBlockStatus: Bool = true
+    offersBlockStatus: Bool = true, imageOffset: UInt64 = 0
   ) {
     precondition(WireString.isValid(name), "an export name is at most 4096 bytes without NUL")
     precondition(description.map(WireString.isValid) ?? true, "a description is at most 4096 bytes without NUL")
@@ -42,6 +44,7 @@ package struct ExportDescription: Sendable, Equatable {
     precondition(payloadBytesMax >= blockBytesPreferred, "the maximum payload is at least the preferred block size")
     precondition(payloadBytesMax <= Session.drainedBytesMax, "the maximum payload is at most what is drained")
     precondition(sizeBytes % UInt64(blockBytesMin) == 0, "the size is a multiple of the minimum block size")
+    precondition(!imageOffset.addingReportingOverflow(sizeBytes).overflow, "an export ends inside its image")
     self.id = id
     self.name = name
     self.description = description
@@ -51,6 +54,7 @@ package struct ExportDescription: Sendable, Equatable {
     self.blockBytesPreferred = blockBytesPreferred
     self.payloadBytesMax = payloadBytesMax
     self.offersBlockStatus = offersBlockStatus
+    self.imageOffset = imageOffset
   }
 }
 
@@ -62,4 +66,21 @@ package protocol ExportDirectory {
   var list: [(name: String, description: String?)] { get }
   /// False: LIST is answered with NBD_REP_ERR_POLICY.
   var listIsAllowed: Bool { get }
+  /// Why this client may not have `export`, which it named. Nil: it may.
+  func refusal(of export: ExportDescription) -> ExportRefusal?
+  /// The client gets `export` now: the last word, and nothing is told before it. Nil: it has it until its connection ends.
+  func take(_ export: ExportDescription) -> ExportRefusal?
+}
+
+extension ExportDirectory {
+  package func refusal(of export: ExportDescription) -> ExportRefusal? { nil }
+  package func take(_ export: ExportDescription) -> ExportRefusal? { nil }
+}
+
+/// Why a client does not get an export.
+package enum ExportRefusal: Sendable, Equatable {
+  /// There is none, or none any more.
+  case unknown
+  /// Not for this client, or not now (NBD_REP_ERR_POLICY); why, for a human.
+  case policy(String)
 }

@@ -189,9 +189,9 @@ package struct Handshake: Sendable {
       switch option {
       case .exportName: return try agreed.exportName(data, exports, clientFlags, &output)
       case .info:
-        _ = try agreed.info(data, exports, replies, &output)
+        _ = try agreed.info(data, exports, takes: false, replies, &output)
         return nil
-      case .go: return .transmission(try agreed.info(data, exports, replies, &output))
+      case .go: return .transmission(try agreed.info(data, exports, takes: true, replies, &output))
       case .list: try agreed.list(exports, replies, &output)
       case .structuredReply: try agreed.structuredReply(replies, &output)
       case .listMetaContext: try agreed.listMetaContext(data, exports, limits, replies, &output)

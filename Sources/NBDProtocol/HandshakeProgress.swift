@@ -4,6 +4,8 @@
 package enum CloseReason: Sendable, Equatable {
   case aborted, unknownExport, shuttingDown
   case tooManyOptions(max: Int)
+  /// By policy; with the text that the client would be told.
+  case refused(String)
 
   /// For the log; without bytes that the peer chose.
   package var text: String {
@@ -11,6 +13,7 @@ package enum CloseReason: Sendable, Equatable {
     case .aborted: "the client aborted the handshake"
     case .unknownExport: "the export that the client wants does not exist"
     case .shuttingDown: "the server is shutting down"
+    case .refused(let text): "the client does not get its export: \(text)"
     case .tooManyOptions(let max): "the client sent more than \(max) options"
     }
   }

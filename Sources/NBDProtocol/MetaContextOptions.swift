@@ -73,8 +73,7 @@ extension Agreement {
       throw OptionError(.errorInvalid, "structured replies have to be negotiated first")
     }
     let queries = try MetaQueries(data, limits)
-    guard let export = exports.find(queries.exportName) else { throw unknownExport(queries.exportName) }
-    return (queries, export)
+    return (queries, try find(queries.exportName, in: exports))
   }
 
   private func append(contextID: UInt32, _ answer: OptionReplies, _ output: inout [UInt8]) {

@@ -2,12 +2,16 @@
 // can be reserved before its request is executed.
 
 /// Encodes at a byte position of a span and returns the bytes written. It is our bug if they do not fit. Holds no state
-/// beside the mode; allocates nothing.
+/// beside mode and window; allocates nothing. Offsets come in bytes of the image and go out in bytes of the export.
 package struct ReplyEncoder: Sendable {
   package let mode: ReplyMode
+  let imageOffset: UInt64
 
-  package init(mode: ReplyMode) { self.mode = mode }
-  package init(session: Session) { self.mode = session.replies }
+  package init(mode: ReplyMode, imageOffset: UInt64 = 0) {
+    self.mode = mode
+    self.imageOffset = imageOffset
+  }
+  package init(session: Session) { self.init(mode: session.replies, imageOffset: session.export.imageOffset) }
 
   /// Texts of errors are cut to this, bytes.
   package static let textBytesMax = 200
@@ -55,7 +59,7 @@ package struct ReplyEncoder: Sendable {
       precondition(dataBytes <= UInt32.max - 8, "the data of a chunk and its offset have a 32-bit length")
       let position = encodeChunkHeader(
         .offsetData, cookie: cookie, payloadBytes: 8 + dataBytes, isLast: isLast, into: &span, at: start)
-      span.storeBigEndian(offset, at: position)
+      span.storeBigEndian(offset &- imageOffset, at: position)
       return position + 8 - start
     }
   }
@@ -68,7 +72,7 @@ package struct ReplyEncoder: Sendable {
     precondition(holeBytes > 0, "a hole has at least one byte")
     let position = encodeChunkHeader(
       .offsetHole, cookie: cookie, payloadBytes: 12, isLast: isLast, into: &span, at: start)
-    span.storeBigEndian(offset, at: position)
+    span.storeBigEndian(offset &- imageOffset, at: position)
     span.storeBigEndian(holeBytes, at: position + 8)
     return position + 12 - start
   }

@@ -5,6 +5,7 @@ package struct Request: Sendable, Equatable {
   package var command: Command
   package var flags: CommandFlags
   package var cookie: UInt64
+  /// In the image, bytes: that of the client and where its export begins.
   package var offset: UInt64
   package var length: UInt32
 
@@ -16,7 +17,7 @@ package struct Request: Sendable, Equatable {
     self.length = length
   }
 
-  /// Bytes of the export, half-open; empty for FLUSH and DISC. Cannot overflow: the request was validated.
+  /// Bytes of the image, half-open; empty for FLUSH and DISC. Cannot overflow: the request was validated.
   package var range: Range<UInt64> { offset..<offset + UInt64(length) }
 }
 
@@ -51,7 +52,7 @@ package struct Refusal: Sendable, Equatable {
   package var command: Command?
   package var error: NBDError
   package var reason: RefusalReason
-  /// First byte that could not be done, inside the request; for NBD_REPLY_TYPE_ERROR_OFFSET.
+  /// First byte of the image that could not be done, inside the request; for NBD_REPLY_TYPE_ERROR_OFFSET.
   package var offset: UInt64?
   /// Bytes that follow the header and are thrown away.
   package var payloadBytes: UInt32

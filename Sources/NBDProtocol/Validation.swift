@@ -37,7 +37,8 @@ extension Session {
     }
     if let offset = firstByteBeyondEnd(header) {
       var refusal = refusal(header, command, rule.errorOutOfRange, .beyondEnd)
-      if header.length > 0 && rule.repliesErrorOffset { refusal.offset = offset }
+      // The encoder takes the offset of the export away again, whatever the client sent.
+      if header.length > 0 && rule.repliesErrorOffset { refusal.offset = offset &+ export.imageOffset }
       return .refused(refusal)
     }
     // The minimum is a power of two. It binds everyone: a client that was not told gets a clean error, not corruption.
@@ -49,7 +50,10 @@ extension Session {
     if command == .blockStatus && header.length == 0 {
       return .refused(refusal(header, command, .invalid, .emptyStatus))
     }
-    return .accepted(request)
+    // Behind the door everybody counts from the start of the image. No overflow: the export ends inside it.
+    var inImage = request
+    inImage.offset += export.imageOffset
+    return .accepted(inImage)
   }
 
   /// What the session, apart from the range, has against the request.

@@ -1,6 +1,7 @@
 // Memory is bounded before bytes arrive (I10): whoever keeps bytes beyond a worker's turn has charged them here first.
 
 import BlockBackend
+import NBDProtocol
 
 /// Which connection holds memory.
 package struct ConnectionID: Hashable, Sendable, Comparable {
@@ -46,6 +47,10 @@ package struct ByteBudget: Sendable {
   private var held: [ConnectionID: Int] = [:]
   private var imageOf: [ConnectionID: ImageKey] = [:]
   private var heldByImage: [ImageKey: Int] = [:]
+  /// Of connections to exports that have a limit of their own.
+  private var exportOf: [ConnectionID: ExportID] = [:]
+  private var heldByExport: [ExportID: Int] = [:]
+  private var exportMax: [ExportID: Int] = [:]
   /// Connections with a large payload that is not complete, oldest first.
   private var incomplete: [ConnectionID] = []
   private var waiting: [Waiter] = []
@@ -60,13 +65,24 @@ package struct ByteBudget: Sendable {
     isEnforced = guards.stands(.byteBudget)
   }
 
-  /// What `id` holds counts for this image too from now on, so that one that hangs does not hold all memory.
-  /// Once for each connection.
-  package mutating func attach(_ id: ConnectionID, to image: ImageKey) {
+  /// What `id` holds counts for this image too from now on, so that one that hangs does not hold all memory; and for this
+  /// export, if it has a limit. Once for each connection.
+  package mutating func attach(_ id: ConnectionID, to image: ImageKey, of export: ExportID? = nil) {
     imageOf[id] = image
     // Replies to options that are still in the queue: when they are given back, they are taken off this image.
     let own = held[id, default: 0]
     if own > 0 { heldByImage[image, default: 0] += own }
+    guard let export, exportMax[export] != nil else { return }
+    exportOf[id] = export
+    if own > 0 { heldByExport[export, default: 0] += own }
+  }
+
+  /// The clients of `export` that come from now on, and those that came while it had a limit, hold at most so much together.
+  /// Nil: no limit.
+  /// - Returns: the connections that may try again now.
+  package mutating func limit(_ export: ExportID, to bytesMax: Int?) -> [ConnectionID] {
+    exportMax[export] = bytesMax
+    return wake()
   }
 
   /// Charges `bytes` to `id`. Never partly.
@@ -92,9 +108,19 @@ package struct ByteBudget: Sendable {
     if bytes <= smallMax && held[id, default: 0] == 0 { return true }
     // The oldest payload must be able to end, whatever else is held; and who is alone must be able to go on.
     let isAlone = incomplete.isEmpty && total == held[id, default: 0]
+    if exceedsExport(bytes, id) { return false }
     let mayUseReserve = incomplete.first == id || isAlone
     if !mayUseReserve, let image = imageOf[id], let used = heldByImage[image], used + bytes > imageMax { return false }
     return total + bytes <= (mayUseReserve ? totalMax : totalMax - reserve)
+  }
+
+  /// The clients of its export hold what they may. The oldest of their payloads goes on all the same, so that one at a time always
+  /// ends: at most by one maximum payload, for what is beyond that has arrived and will be given back.
+  private func exceedsExport(_ bytes: Int, _ id: ConnectionID) -> Bool {
+    guard let export = exportOf[id], let max = exportMax[export], let used = heldByExport[export], used >= max else {
+      return false
+    }
+    return incomplete.first { exportOf[$0] == export } != id || used + bytes > max + reserve
   }
 
   private mutating func granted(_ bytes: Int, to id: ConnectionID) -> Charge {
@@ -110,6 +136,7 @@ package struct ByteBudget: Sendable {
     total += bytes
     held[id, default: 0] += bytes
     if let image = imageOf[id] { heldByImage[image, default: 0] += bytes }
+    if let export = exportOf[id] { heldByExport[export, default: 0] += bytes }
   }
 
   /// Gives `bytes` of `id` back.
@@ -121,6 +148,9 @@ package struct ByteBudget: Sendable {
     total -= bytes
     if let image = imageOf[id], let used = heldByImage[image] {
       heldByImage[image] = used == bytes ? nil : used - bytes
+    }
+    if let export = exportOf[id], let used = heldByExport[export] {
+      heldByExport[export] = used == bytes ? nil : used - bytes
     }
     return wake()
   }
@@ -138,7 +168,7 @@ package struct ByteBudget: Sendable {
   /// The connection is gone and holds nothing any more.
   package mutating func forget(_ id: ConnectionID) {
     waiting.removeAll { $0.id == id }
-    if held[id] == nil { imageOf[id] = nil }
+    if held[id] == nil { (imageOf[id], exportOf[id]) = (nil, nil) }
   }
 
   /// Names everyone who would be granted what it wants if it came first: each of them alone must be able to go on, whatever

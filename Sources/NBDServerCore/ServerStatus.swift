@@ -214,6 +214,7 @@ extension HandshakeFailure {
     case .aborted: return nil
     case .unknownExport: self = .unknownExport
     case .shuttingDown: self = .shutdown
+    case .refused: self = .notAllowed
     case .tooManyOptions: self = .protocolViolation
     }
   }

@@ -1,6 +1,7 @@
 // An image that is a sparse file or a block device. Data moves by explicit offset (I1), each byte exactly once (I2).
 
 import BlockBackend
+import Synchronization
 import Syscalls
 import SystemPackage
 
@@ -8,8 +9,15 @@ import SystemPackage
 package final class ImageFile: BlockBackend {
   package let path: FilePath
   package let identity: ImageIdentity
-  package let geometry: Geometry
   package let capabilities: Capabilities
+  private let openedGeometry: Geometry
+  private let sizeBytes: Atomic<UInt64>
+
+  package var geometry: Geometry {
+    var geometry = openedGeometry
+    geometry.sizeBytes = sizeBytes.load(ordering: .acquiring)
+    return geometry
+  }
 
   /// What the operator should know; a sentence each.
   package let warnings: [String]
@@ -34,7 +42,8 @@ package final class ImageFile: BlockBackend {
   init(_ opened: OpenedImage, calls: FileCalls, guards: GuardSwitches) {
     path = opened.path
     identity = opened.lease.identity
-    geometry = opened.geometry
+    openedGeometry = opened.geometry
+    sizeBytes = Atomic(opened.geometry.sizeBytes)
     capabilities = calls.isFaulty ? opened.capabilities.subtracting(.local) : opened.capabilities
     warnings = opened.warnings
     file = opened.file
@@ -164,6 +173,21 @@ extension ImageFile {
         guard error == .interrupted else { throw BackendError(error) }
       }
     }
+  }
+
+  /// Regular files that are open for writing. A file that somebody else has made larger is left alone.
+  package func grow(to newSizeBytes: UInt64) throws(BackendError) {
+    guard !isBlockDevice, capabilities.contains(.writable) else { throw BackendError(.notSupported) }
+    guard newSizeBytes > sizeBytes.load(ordering: .acquiring) else { throw BackendError(.invalidArgument) }
+    do throws(Errno) {
+      guard try Files.fstat(file).sizeBytes <= newSizeBytes else { throw .fileExists }
+      try Files.ftruncate(file, sizeBytes: newSizeBytes)
+      // A client that was told the new size will ask for it after a crash, too.
+      try Files.fsync(file)
+    } catch {
+      throw BackendError(error)
+    }
+    sizeBytes.store(newSizeBytes, ordering: .releasing)
   }
 
   package func cache(_ range: Range<UInt64>) throws(BackendError) {

@@ -72,6 +72,21 @@ extension SocketAddress: CustomStringConvertible {
     }
   }
 
+  /// Four or sixteen bytes in network order; nil when `text` is no address in numbers. Asks nobody.
+  package static func bytes(ofLiteral text: String) -> [UInt8]? {
+    for (family, count) in [(AF_INET, 4), (AF_INET6, 16)] {
+      var bytes = [UInt8](repeating: 0, count: count)
+      let found = unsafe bytes.withUnsafeMutableBytes { unsafe inet_pton(family, text, $0.baseAddress) }
+      if found == 1 { return bytes }
+    }
+    return nil
+  }
+
+  /// The text of an address of four or sixteen bytes, without a port.
+  package static func literal(ofBytes bytes: [UInt8]) -> String {
+    bytes.count == 16 ? colons(bytes) : dotted(bytes[...])
+  }
+
   private static func dotted(_ bytes: ArraySlice<UInt8>) -> String {
     bytes.map(String.init).joined(separator: ".")
   }
@@ -146,13 +161,13 @@ extension SocketAddress {
 package enum PeerAddress: Sendable, Hashable, CustomStringConvertible {
   case network(SocketAddress)
   /// Who connected, by SO_PEERCRED at that time; `pid` is 0 when it is outside our pid namespace.
-  case unix(pid: Int32, uid: UInt32)
+  case unix(pid: Int32, uid: UInt32, gid: UInt32)
 
   /// "127.0.0.1:4711", "[::1]:4711", "unix pid 123 uid 0"
   package var description: String {
     switch self {
     case .network(let address): address.description
-    case .unix(let pid, let uid): "unix pid \(pid) uid \(uid)"
+    case .unix(let pid, let uid, _): "unix pid \(pid) uid \(uid)"
     }
   }
 

@@ -170,9 +170,9 @@ package enum Sockets {
     case .ipv4, .ipv6: return .network(address)
     case .unix:
       var credentials = hf_credentials()
-      // Overflow uid ("nobody") when the kernel will not say.
-      if unsafe hf_peer_credentials(descriptor, &credentials) < 0 { return .unix(pid: 0, uid: 65534) }
-      return .unix(pid: credentials.pid, uid: credentials.uid)
+      // Overflow uid and gid ("nobody") when the kernel will not say.
+      if unsafe hf_peer_credentials(descriptor, &credentials) < 0 { return .unix(pid: 0, uid: 65534, gid: 65534) }
+      return .unix(pid: credentials.pid, uid: credentials.uid, gid: credentials.gid)
     }
   }
 

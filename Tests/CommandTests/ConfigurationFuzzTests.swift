@@ -31,8 +31,15 @@ struct SeededGenerator: RandomNumberGenerator {
     size = "20GiB"
     create = true
 
+    window = { offset = "1MiB", size = 0x1000 }
+    block-size = { minimum = 512, preferred = 4096, maximum = "1MiB" }
+    allow = ["127.0.0.0/8", 'unix', "uid:7", "2001:db8::/32"]
+    trim = "ignore"
+    durability = "always"
+
       [export.limits]
       in-flight = 1_000
+      bytes = "64MiB"
 
     [[export]]
     name = '''iso'''
@@ -73,6 +80,31 @@ struct SeededGenerator: RandomNumberGenerator {
       let lines = text.utf8.count { $0 == UInt8(ascii: "\n") } + 1
       do throws(Mistake) { _ = try TOMLLines(text) } catch {
         #expect((1...lines).contains(error.line), "seed \(seedNumber) round \(round)")
+      }
+    }
+  }
+
+  /// The same with drop-ins: each mistake names the file that it is in.
+  @Test func mutatedDropInsAreReadOrRefusedWithLines() {
+    let seedNumber = UInt64.random(in: 0..<1 << 32)
+    var random = SeededGenerator(state: seedNumber)
+    let reader = ConfigurationReader(directory: "/etc", resolve: fakeResolver, directories: rootDirectories)
+    let seed = Self.seed.split(separator: "\n\n").dropFirst().joined(separator: "\n\n")
+    for round in 0..<2000 {
+      let dropIns = (0..<2).map { number in
+        var bytes = Array(seed.replacing("root", with: "root\(number)").utf8)
+        for _ in 0..<Int.random(in: 0...4, using: &random) { mutate(&bytes, &random) }
+        return DropIn(path: "conf.d/\(number).toml", directory: "/etc/conf.d", bytes: bytes)
+      }
+      do throws(ConfigurationMistakes) {
+        _ = try reader.read(Array("[server]\n".utf8), dropIns: dropIns)
+      } catch {
+        #expect(!error.mistakes.isEmpty, "seed \(seedNumber) round \(round)")
+        for mistake in error.mistakes {
+          let file = dropIns.first { $0.path == mistake.file }
+          let lines = (file?.bytes ?? []).count { $0 == UInt8(ascii: "\n") } + 1
+          #expect((1...lines).contains(mistake.line), "seed \(seedNumber) round \(round)")
+        }
       }
     }
   }

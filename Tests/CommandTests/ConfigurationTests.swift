@@ -227,13 +227,6 @@ func complaints(_ text: String) -> [String] {
       try reader.read([0])
     }
   }
-
-  @Test func sampleInTheRepositoryIsValid() throws {
-    let bytes = try Files.contents(of: FilePath(repository("config/holdfast.toml")), bytesMax: 1 << 20)
-    let plan = try ConfigurationReader(directory: "/etc/holdfast", resolve: fakeResolver, directories: rootDirectories)
-      .read(bytes)
-    #expect(!plan.exports.isEmpty)
-  }
 }
 
 /// A path inside the repository.

@@ -1,5 +1,6 @@
 // Memory is bounded before bytes arrive (I10), and nobody waits for ever for it.
 
+import NBDProtocol
 import NBDServerCore
 import TestBackends
 import Testing
@@ -104,6 +105,36 @@ private func smallBudget(smallBytes: Int = 0) -> ByteBudget {
     #expect(budget.charge(20, to: id(4)) == .granted)
     #expect(budget.release(40, of: id(1)) == [id(2)])
     #expect(budget.charge(20, to: id(2)) == .granted)
+  }
+
+  /// The clients of an export with a limit hold no more than it says, but the oldest payload always ends.
+  @Test func anExportHoldsNoMoreThanItsLimit() {
+    var limits = Limits()
+    limits.totalBytesMax = 200
+    limits.connectionBytesMax = 100
+    limits.smallChargeBytesMax = 0
+    var budget = ByteBudget(limits: limits, payloadBytesMax: 30)
+    let (image, export) = (ImageKey(rawValue: 1), ExportID(rawValue: 7))
+    _ = budget.limit(export, to: 50)
+    for number: UInt64 in 1...3 { budget.attach(id(number), to: image, of: export) }
+    budget.attach(id(4), to: image, of: ExportID(rawValue: 8))
+    #expect(budget.charge(40, to: id(1)) == .granted)
+    #expect(budget.charge(15, to: id(2)) == .granted, "one may exceed it")
+    #expect(budget.charge(10, to: id(2)) == .mustWait)
+    #expect(budget.charge(60, to: id(4)) == .granted, "of an export without a limit")
+    budget.payloadBegins(id(3))
+    budget.payloadBegins(id(1))
+    #expect(budget.charge(20, to: id(3)) == .granted, "the oldest payload")
+    #expect(budget.charge(10, to: id(3)) == .mustWait, "but no more than one maximum payload beyond the limit")
+    #expect(budget.charge(1, to: id(1)) == .mustWait, "a younger one")
+    _ = budget.payloadEnds(id(3))
+    _ = budget.payloadEnds(id(1))
+    #expect(Set(budget.limit(export, to: nil)) == [id(1), id(2), id(3)])
+    #expect(budget.charge(10, to: id(2)) == .granted)
+    for (number, bytes) in [(1, 40), (2, 25), (3, 20), (4, 60)] as [(UInt64, Int)] {
+      _ = budget.release(bytes, of: id(number))
+    }
+    #expect(budget.total == 0)
   }
 
   /// Replies to options may still be unread when the handshake chooses an image.

@@ -1,42 +1,119 @@
-// Opens the images of a plan: one `Image`, and so one lock table, per inode, however many exports show it.
+// Opens the images of exports: one `Image`, and so one lock table, per inode, however many exports show it, and whenever they
+// come.
 
 import BlockBackend
 import Faults
 import HoldfastServer
+import Locking
 import Logging
+import NBDServerCore
 import SparseFile
+import Syscalls
+import SystemPackage
 
-/// What a plan's exports became.
-struct OpenedExports {
-  /// In the order of the plan.
-  var exports: [Export]
-  /// Beside each export, the file it shows.
-  var files: [ImageFile]
+/// An export whose image is open.
+struct OpenedExport {
+  var plan: ExportPlan
+  var export: Export
+  var file: ImageFile
+  /// The image was made for it.
+  var isNew: Bool
 }
 
-func openExports(_ plan: ServePlan, lanes: Lanes, logger: Logger) throws(CommandFailure) -> OpenedExports {
-  var opened: [String: (export: Export, file: ImageFile)] = [:]
-  var shared: [ImageIdentity: (image: Image, file: ImageFile, first: ExportPlan)] = [:]
-  // Writable ones first: a read-only export of the same inode then uses the writable image.
-  for export in plan.exports.filter({ !$0.isReadOnly }) + plan.exports.filter(\.isReadOnly) {
-    let file = try openImage(export.path, OpenOptions(export), faults: export.faults, guards: plan.guards)
-    for warning in file.warnings { logger.warning("\(warning)", metadata: ["export": "\(export.name)"]) }
-    let use = shared[file.identity] ?? (Image(backend: file, lanes: lanes, guards: plan.guards), file, export)
-    shared[file.identity] = use
-    guard use.first.faults == export.faults else {
-      throw CommandFailure(
-        .configuration,
-        "exports \"\(use.first.name)\" and \"\(export.name)\" show one image, which has one set of faults; write the same "
-          + "faults for both")
-    }
-    for rule in export.faults {
-      logger.warning("faults are injected on purpose: \(rule.text)", metadata: ["export": "\(export.name)"])
-    }
-    let served = Export(
-      name: export.name, aliases: export.name == plan.defaultExport ? [""] : [], description: export.description,
-      isReadOnly: export.isReadOnly, image: use.image)
-    opened[export.name] = (served, use.file)
+/// The images of this process. An image is known as long as anybody uses it: an export, a connection, or the last sync.
+final class OpenImages: Sendable {
+  private let lanes: Lanes
+  private let guards: GuardSwitches
+  private let logger: Logger
+  private let known = Locked<[ImageIdentity: Known]>([:])
+
+  private struct Known {
+    weak var image: Image?
+    /// The export that it was opened for.
+    var export: String
+    var faults: [FaultRule]
   }
-  let ordered = plan.exports.compactMap { opened[$0.name] }
-  return OpenedExports(exports: ordered.map(\.export), files: ordered.map(\.file))
+
+  init(lanes: Lanes, guards: GuardSwitches, logger: Logger) {
+    self.lanes = lanes
+    self.guards = guards
+    self.logger = logger
+  }
+
+  /// Opens all of them or none; a file that was made for one of them is removed when another cannot be opened. Blocks. In the order of
+  /// `plans`.
+  /// - Parameter defaultExport: the name of the export that also answers to the empty name.
+  func open(_ plans: [ExportPlan], defaultExport: String?) throws(CommandFailure) -> [OpenedExport] {
+    var opened: [String: OpenedExport] = [:]
+    do throws(CommandFailure) {
+      // Writable ones first: a read-only export of the same inode then uses the writable image.
+      for plan in plans.filter({ !$0.isReadOnly }) + plans.filter(\.isReadOnly) {
+        opened[plan.name] = try open(plan, isDefault: plan.name == defaultExport)
+      }
+    } catch {
+      for each in opened.values where each.isNew { try? Files.unlink(each.file.path) }
+      throw error
+    }
+    return plans.compactMap { opened[$0.name] }
+  }
+
+  private func open(_ plan: ExportPlan, isDefault: Bool) throws(CommandFailure) -> OpenedExport {
+    let isNew = plan.createdSize != nil && (try? Files.stat(FilePath(plan.path))) == nil
+    let file = try openImage(plan.path, OpenOptions(plan), faults: plan.faults, guards: guards)
+    for warning in file.warnings { logger.warning("\(warning)", metadata: ["export": "\(plan.name)"]) }
+    do throws(CommandFailure) {
+      let (image, shown) = try use(file, for: plan)
+      let export = plan.export(of: image, isDefault: isDefault)
+      do throws(ExportShape.Mismatch) { _ = try export.shape() } catch {
+        throw CommandFailure(.configuration, "export \"\(plan.name)\": \(error.clause)")
+      }
+      for rule in plan.faults {
+        logger.warning("faults are injected on purpose: \(rule.text)", metadata: ["export": "\(plan.name)"])
+      }
+      if plan.terms.durability == .never {
+        logger.warning(
+          "durability = \"unsafe\": FLUSH and FUA are answered without a sync; after a crash the image may be of no use",
+          metadata: ["export": "\(plan.name)"])
+      }
+      return OpenedExport(plan: plan, export: export, file: shown, isNew: isNew)
+    } catch {
+      if isNew { try? Files.unlink(file.path) }
+      throw error
+    }
+  }
+
+  /// The image of the inode that `file` is; the one that is open already, if there is one.
+  private func use(_ file: ImageFile, for plan: ExportPlan) throws(CommandFailure) -> (Image, ImageFile) {
+    try known.withLock { known throws(CommandFailure) in
+      known = known.filter { $0.value.image != nil }
+      let identity = file.identity
+      if let first = known[identity], let image = first.image, let shown = image.backend as? ImageFile {
+        guard first.faults == plan.faults else {
+          throw CommandFailure(
+            .configuration,
+            "exports \"\(first.export)\" and \"\(plan.name)\" show one image, which has one set of faults; write the same "
+              + "faults for both")
+        }
+        guard plan.isReadOnly || image.backend.capabilities.contains(.writable) else {
+          throw CommandFailure(
+            .configuration,
+            "export \"\(plan.name)\": \(plan.path) is open read-only for export \"\(first.export)\" and cannot become writable "
+              + "while that is served; remove that export first, or restart the server")
+        }
+        return (image, shown)
+      }
+      let image = Image(backend: file, lanes: lanes, guards: guards)
+      known[identity] = Known(image: image, export: plan.name, faults: plan.faults)
+      return (image, file)
+    }
+  }
+}
+
+extension ExportPlan {
+  func export(of image: Image, isDefault: Bool) -> Export {
+    Export(
+      name: name, aliases: isDefault ? [""] : [], description: description, isReadOnly: isReadOnly, image: image,
+      window: terms.window, blockSizes: terms.blockSizes, ignoresTrim: terms.ignoresTrim,
+      durability: terms.durability, limits: terms.limits, access: terms.access)
+  }
 }

@@ -14,30 +14,34 @@ import SystemPackage
 /// - Parameters:
 ///   - inherited: sockets that listen already.
 ///   - manager: who wants to hear how we are.
+///   - readConfiguration: reads what to serve again; nil when no configuration said it.
 func serve(
-  _ plan: ServePlan, inherited: [(descriptor: Int32, address: SocketAddress)], manager: ServiceManager?, logger: Logger
+  _ plan: ServePlan, inherited: [(descriptor: Int32, address: SocketAddress)], manager: ServiceManager?, logger: Logger,
+  readConfiguration: (@Sendable () throws(CommandFailure) -> ServePlan)? = nil
 ) throws(CommandFailure) -> Never {
   prepareProcess(plan, logger)
 
   let cpus = onlineCPUCount()
   let lanes = Lanes(workersAwakeMax: Server.workersAwakeMax(cpus: cpus))
-  let opened = try openExports(plan, lanes: lanes, logger: logger)
+  let images = OpenImages(lanes: lanes, guards: plan.guards, logger: logger)
+  let opened = try images.open(plan.exports, defaultExport: plan.defaultExport)
   var limits = Limits()
   limits.connectionsMax = plan.connectionsMax
   limits.slowOperationMilliseconds = plan.log.slowOperationMilliseconds
   let server = Server(
-    exports: opened.exports, limits: limits, cpus: cpus, spins: plan.spins, coldReads: .ofEnvironment, logger: logger,
-    guards: plan.guards)
+    exports: opened.map(\.export), limits: limits, cpus: cpus, spins: plan.spins, coldReads: .ofEnvironment,
+    logger: logger, guards: plan.guards)
   let metrics = MetricsServer(server, version: holdfastVersion)
+  let control = ExportControl(
+    server: server, images: images, opened: opened, plan: plan, logger: logger, readConfiguration: readConfiguration)
   do throws(CommandFailure) {
-    let supervision = manager.map { Supervision($0, server: server, exports: opened.exports.count, logger: logger) }
+    let supervision = manager.map { Supervision($0, server: server, exports: opened.count, logger: logger) }
     try endOnSignals(server, metrics, supervision, logger)
+    try reloadOnSignal(control)
     try server.listen(on: inherited)
     let listeners = inherited.map(\.address) + (try server.listen(plan, beside: inherited.map(\.address)))
-    let rows = opened.exports.map {
-      StartupReport.Row(
-        name: $0.name, sizeBytes: $0.image.backend.geometry.sizeBytes,
-        isReadOnly: $0.isReadOnly || !$0.image.backend.capabilities.contains(.writable))
+    let rows = server.exportSnapshot().map {
+      StartupReport.Row(name: $0.export.name, sizeBytes: $0.sizeBytes, isReadOnly: $0.isReadOnly)
     }
     let metricsAddresses = try metrics.listen(plan)
     try writeToStandardOutput(StartupReport(rows: rows, listeners: listeners, metrics: metricsAddresses).text)
@@ -51,8 +55,20 @@ func serve(
     }
     sleepForEver()
   }
-  watchImages(Array(zip(opened.exports.map(\.name), opened.files)), logger: logger)
+  watchImages({ control.files }, logger: logger)
   sleepForEver()
+}
+
+/// SIGHUP: read the configuration again. The loop does not wait for that.
+private func reloadOnSignal(_ control: ExportControl) throws(CommandFailure) {
+  do throws(Errno) {
+    try control.server.loop.onSignal(SIGHUP) {
+      control.logger.notice("SIGHUP: reading the configuration again")
+      control.reloadSoon()
+    }
+  } catch {
+    throw CommandFailure(.internalError, "cannot handle signals: \(reason(error))")
+  }
 }
 
 private func prepareProcess(_ plan: ServePlan, _ logger: Logger) {
@@ -102,7 +118,6 @@ private func endOnSignals(
         }
       }
     }
-    try server.loop.onSignal(SIGHUP) { logger.notice("SIGHUP: the configuration is read only at start") }
   } catch {
     throw CommandFailure(.internalError, "cannot handle signals: \(reason(error))")
   }

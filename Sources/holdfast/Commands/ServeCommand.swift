@@ -105,7 +105,20 @@ struct ServeCommand: ParsableCommand {
     let inheritedAddresses = try plan.adopt(inherited)
     let sockets = zip(inherited, inheritedAddresses).map { ($0.descriptor, $1) }
     try serve(
-      plan, inherited: sockets, manager: ServiceManager.takeFromEnvironment(), logger: Logger(label: "holdfast"))
+      plan, inherited: sockets, manager: ServiceManager.takeFromEnvironment(), logger: Logger(label: "holdfast"),
+      readConfiguration: configurationReader(directories, inheritedAddresses))
+  }
+
+  /// How a reload reads what to serve: as it was read at the start.
+  private func configurationReader(
+    _ directories: RuntimeDirectories, _ inherited: [SocketAddress]
+  ) -> (@Sendable () throws(CommandFailure) -> ServePlan)? {
+    guard let config else { return nil }
+    return { () throws(CommandFailure) in
+      var plan = try readConfigurationFile(config, resolve: SocketAddress.resolve, directories: directories)
+      plan.listeners.removeAll { inherited.contains($0) }
+      return plan
+    }
   }
 
   private func inheritedSockets() throws(CommandFailure) -> [InheritedSocket] {

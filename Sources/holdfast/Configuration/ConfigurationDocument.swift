@@ -4,6 +4,8 @@ import TOMLKit
 
 /// One mistake in a file.
 struct Mistake: Error, Equatable {
+  /// Nil: the main file.
+  var file: String?
   /// 1-based.
   var line: Int
   /// What is wrong and what to write instead.

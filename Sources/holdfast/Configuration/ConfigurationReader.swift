@@ -1,7 +1,7 @@
-// A configuration to a plan: bytes in, a plan or every mistake out. Pure: host names are resolved by a function that is
-// handed in, no file is touched.
+// Configurations to a plan: bytes in, a plan or every mistake out. Pure: host names are resolved by a function that is
+// handed in, no file is touched. Each table has a reader of its own in Tables/.
 
-/// Everything that is wrong with a configuration, in the order of its lines.
+/// Everything that is wrong with a configuration, file by file and in the order of its lines.
 struct ConfigurationMistakes: Error, Equatable {
   var mistakes: [Mistake]
 
@@ -10,7 +10,16 @@ struct ConfigurationMistakes: Error, Equatable {
   init(_ line: Int, _ text: String) { mistakes = [Mistake(line: line, text: text)] }
 
   /// `file:line: text`, as compilers write it.
-  func lines(file: String) -> [String] { mistakes.map { "\(file):\($0.line): \($0.text)" } }
+  func lines(file: String) -> [String] { mistakes.map { "\($0.file ?? file):\($0.line): \($0.text)" } }
+}
+
+/// A file that adds exports to those of the main one.
+struct DropIn {
+  /// As messages name it.
+  var path: String
+  /// Relative image paths in it start here.
+  var directory: String
+  var bytes: [UInt8]
 }
 
 struct ConfigurationReader {
@@ -18,80 +27,123 @@ struct ConfigurationReader {
   var directory: String
   var resolve: HostResolver
   var directories: RuntimeDirectories
+  /// How messages about drop-ins name it.
+  var path: String
+  /// All names that exports have, also those with other mistakes.
+  private(set) var exportNames: [String] = []
 
-  func read(_ bytes: [UInt8]) throws(ConfigurationMistakes) -> ServePlan {
-    let root = try ConfigurationNode(parsing: bytes)
-    guard case .table(let entries) = root.value else { preconditionFailure("a TOML text is a table") }
-
-    let mistakes = MistakeList()
-    var top = TableReader("", entries, line: 1, mistakes)
-    var plan = ServePlan()
-    let server = top.table("server")
-    var reader = TableReader("[server]", server?.entries ?? [:], line: server?.line ?? 1, mistakes)
-    let exports = top.tables("export")
-    for (index, export) in exports.enumerated() {
-      if let read = self.export(export.entries, export.line, index, mistakes) { plan.exports.append(read) }
-    }
-    noteRepeatedNames(exports, mistakes)
-    if exports.isEmpty, entries["export"] == nil {
-      mistakes.note(root.line, "nothing to serve; add an [[export]] with a name and a path")
-    }
-    readServer(&reader, &plan, names: exports.compactMap { $0.entries.text("name") })
-    for (name, read) in [("metrics", readMetrics), ("log", readLog)] {
-      guard let found = top.table(name) else { continue }
-      var table = TableReader("[\(name)]", found.entries, line: found.line, mistakes)
-      read(&table, &plan)
-      table.finish()
-    }
-    top.finish()
-
-    guard mistakes.mistakes.isEmpty else {
-      // The order of equal lines must not depend on the order of a dictionary.
-      let sorted = mistakes.mistakes.sorted { ($0.line, $0.text) < ($1.line, $1.text) }
-      throw ConfigurationMistakes(mistakes: sorted)
-    }
-    return plan
+  init(
+    directory: String, resolve: @escaping HostResolver, directories: RuntimeDirectories, path: String = "holdfast.toml"
+  ) {
+    self.path = path
+    self.directory = directory
+    self.resolve = resolve
+    self.directories = directories
   }
 
-  private func readServer(_ server: inout TableReader, _ plan: inout ServePlan, names: [String]) {
-    plan.plaintextPermission = "allow-plaintext = true"
-    plan.allowsPlaintext = server.boolean("allow-plaintext") ?? false
-    let addresses = AddressReader(
-      resolve: resolve, allowsPlaintext: plan.allowsPlaintext, permission: plan.plaintextPermission)
-    for (text, line) in server.strings("listen") ?? [] {
-      do throws(AddressMistake) {
-        for address in try addresses.uri(text) {
-          plan.listeners.append(address)
-          if firstDuplicate(plan.listeners) != nil {
-            plan.listeners.removeLast()
-            server.mistake(line, "\"listen\": \(address) is given twice")
-          }
-        }
-      } catch {
-        server.mistake(line, "\"listen\": \(error.clause)")
-      }
+  /// A table that stands at most once, in the main file.
+  struct Table: Sendable {
+    var name: String
+    var read: @Sendable (ConfigurationReader, inout TableReader, inout ServePlan) -> Void
+  }
+
+  static let tables = [
+    Table(name: "server") { $0.readServer(&$1, &$2) },
+    // Behind the one that allows plain text.
+    Table(name: "metrics") { $0.readMetrics(&$1, &$2) },
+    Table(name: "log") { $0.readLog(&$1, &$2) },
+  ]
+
+  /// - Parameter dropIns: further files, in the order in which their exports follow.
+  func read(_ bytes: [UInt8], dropIns: [DropIn] = []) throws(ConfigurationMistakes) -> ServePlan {
+    let result = readAll(bytes, dropIns)
+    guard result.mistakes.isEmpty else { throw ConfigurationMistakes(mistakes: result.mistakes) }
+    return result.plan
+  }
+
+  /// - Returns: also the keys that were looked for and not found, as `table: key`.
+  func readAll(_ bytes: [UInt8], _ dropIns: [DropIn]) -> (plan: ServePlan, mistakes: [Mistake], unset: [String]) {
+    var reader = self
+    var plan = ServePlan()
+    var names = ExportNames()
+    let main = MistakeList(file: nil)
+    var lists = [main]
+    let entries = main.parsing(bytes)
+    reader.readExports(entries ?? [:], &plan, &names, main)
+    for dropIn in dropIns {
+      let mistakes = MistakeList(file: dropIn.path)
+      lists.append(mistakes)
+      reader.directory = dropIn.directory
+      reader.readDropIn(mistakes.parsing(dropIn.bytes) ?? [:], &plan, &names, mistakes)
     }
-    if plan.listeners.isEmpty {
-      do throws(AddressMistake) { try plan.listenByDefault(directories) } catch {
-        server.mistake(server.line, "no \"listen\": \(error.clause)")
+    reader.directory = directory
+    reader.exportNames = names.all
+    if let entries {
+      if names.isEmpty, entries["export"] == nil, lists.dropFirst().allSatisfy(\.mistakes.isEmpty) {
+        main.note(1, "nothing to serve; add an [[export]] with a name and a path")
       }
+      reader.readTables(entries, &plan, main)
     }
-    if let (name, line) = server.string("default-export") {
-      plan.defaultExport = name
-      if !names.contains(name) {
-        let guess = closest(to: name, in: names).map { "; did you mean \"\($0)\"?" } ?? ""
-        server.mistake(line, "\"default-export\": there is no export \"\(name)\"\(guess)")
-      }
+    return (plan, lists.flatMap(\.sorted), main.unset)
+  }
+
+  private func readTables(_ entries: [String: ConfigurationNode], _ plan: inout ServePlan, _ mistakes: MistakeList) {
+    var top = TableReader("", entries, line: 1, mistakes)
+    top.expect("export")
+    for each in Self.tables {
+      let table = top.table(each.name)
+      var reader = TableReader("[\(each.name)]", table?.entries ?? [:], line: table?.line ?? 1, mistakes)
+      each.read(self, &reader, &plan)
+      reader.finish()
     }
-    if let (text, line) = server.string("socket-mode") {
-      if let mode = SocketMode(parsing: text) {
-        plan.socketMode = mode
-      } else {
-        server.mistake(line, "\"socket-mode\": \(SocketMode.mistake(text))")
-      }
+    top.finish()
+  }
+
+  private func readExports(
+    _ entries: [String: ConfigurationNode], _ plan: inout ServePlan, _ names: inout ExportNames,
+    _ mistakes: MistakeList
+  ) {
+    var top = TableReader("", entries, line: 1, mistakes)
+    let exports = top.tables("export")
+    names.sawTable = names.sawTable || !exports.isEmpty
+    for (index, export) in exports.enumerated() {
+      if let read = self.export(export.entries, export.line, index, mistakes) { plan.exports.append(read) }
+      names.note(export.entries, export.line, mistakes, main: path)
     }
-    plan.connectionsMax = server.integer("max-connections", in: 1...65_536) ?? plan.connectionsMax
-    plan.spins = server.boolean("spin") ?? plan.spins
-    server.finish()
+  }
+
+  private func readDropIn(
+    _ entries: [String: ConfigurationNode], _ plan: inout ServePlan, _ names: inout ExportNames,
+    _ mistakes: MistakeList
+  ) {
+    readExports(entries, &plan, &names, mistakes)
+    var top = TableReader("", entries, line: 1, mistakes)
+    top.expect("export")
+    for each in Self.tables {
+      guard let node = entries[each.name] else { continue }
+      top.expect(each.name)
+      mistakes.note(node.line, "[\(each.name)] belongs into \(path); this file may have [[export]] tables only")
+    }
+    top.finish()
+  }
+}
+
+/// Whose each name is.
+struct ExportNames {
+  private var places: [String: (file: String?, line: Int)] = [:]
+  var sawTable = false
+
+  var isEmpty: Bool { !sawTable }
+  var all: [String] { places.keys.sorted() }
+
+  mutating func note(_ entries: [String: ConfigurationNode], _ line: Int, _ mistakes: MistakeList, main: String) {
+    guard let name = entries.text("name") else { return }
+    let own = entries["name"]?.line ?? line
+    guard let first = places[name] else {
+      places[name] = (mistakes.file, own)
+      return
+    }
+    let place = first.file == mistakes.file ? "on line \(first.line)" : "at \(first.file ?? main):\(first.line)"
+    mistakes.note(own, "export \"\(name)\": the name is taken by the export \(place)")
   }
 }

@@ -2,9 +2,33 @@
 
 /// Collects the mistakes of a whole file.
 final class MistakeList {
+  /// As messages name it; nil: the main file.
+  let file: String?
   private(set) var mistakes: [Mistake] = []
+  /// Keys that were looked for and are not there, as `table: key`.
+  private(set) var unset: [String] = []
 
-  func note(_ line: Int, _ text: String) { mistakes.append(Mistake(line: line, text: text)) }
+  init(file: String? = nil) { self.file = file }
+
+  func note(_ line: Int, _ text: String) { mistakes.append(Mistake(file: file, line: line, text: text)) }
+
+  func noteUnset(_ table: String, _ key: String) { unset.append("\(table): \(key)") }
+
+  /// The order of equal lines must not depend on the order of a dictionary.
+  var sorted: [Mistake] { mistakes.sorted { ($0.line, $0.text) < ($1.line, $1.text) } }
+
+  /// The top of the file; nil when it is no TOML, which has been noted then.
+  func parsing(_ bytes: [UInt8]) -> [String: ConfigurationNode]? {
+    do throws(ConfigurationMistakes) {
+      guard case .table(let entries) = try ConfigurationNode(parsing: bytes).value else {
+        preconditionFailure("a TOML text is a table")
+      }
+      return entries
+    } catch {
+      for mistake in error.mistakes { note(mistake.line, mistake.text) }
+      return nil
+    }
+  }
 }
 
 struct TableReader {
@@ -26,6 +50,58 @@ struct TableReader {
     guard let node = node(key) else { return nil }
     guard case .string(let value) = node.value else { return wrongKind(key, node, "a string in quotes") }
     return (value, node.line)
+  }
+
+  /// One of `choices`, by its name.
+  mutating func choice<Choice>(_ key: String, _ choices: [(name: String, value: Choice)]) -> Choice? {
+    guard let (text, line) = string(key) else { return nil }
+    if let choice = choices.first(where: { $0.name == text }) { return choice.value }
+    let guess = closest(to: text, in: choices.map(\.name)).map { "; did you mean \"\($0)\"?" }
+    let names = choices.map { "\"\($0.name)\"" }
+    mistake(
+      line,
+      "\"\(key)\" is \"\(text)\"\(guess ?? "; write \(names.dropLast().joined(separator: ", ")) or \(names.last ?? "")")"
+    )
+    return nil
+  }
+
+  /// A whole number of bytes, or a string with a unit. 0 is always allowed: it stands for what the key says it does.
+  mutating func bytes(_ key: String, in range: ClosedRange<UInt64>) -> (value: UInt64, line: Int)? {
+    guard let node = node(key) else { return nil }
+    let value: UInt64
+    switch node.value {
+    case .integer(let number) where number >= 0: value = UInt64(number)
+    case .integer(let number):
+      mistake(node.line, "\"\(key)\" is \(number); write \(range.lowerBound) to \(range.upperBound), or 0")
+      return nil
+    case .string(let text):
+      do throws(SizeMistake) { value = try ByteSize(parsing: text).bytes } catch {
+        mistake(node.line, "\"\(key)\": \(error.clause)")
+        return nil
+      }
+    case .table, .array, .boolean, .other:
+      return wrongKind(key, node, "a number of bytes, 4096 or \"1MiB\"")
+    }
+    guard value == 0 || range.contains(value) else {
+      mistake(node.line, "\"\(key)\" is \(value); write \(range.lowerBound) to \(range.upperBound), or 0")
+      return nil
+    }
+    return (value, node.line)
+  }
+
+  /// The keys of `key = { … }`; empty when it is not there.
+  mutating func inlineTable(_ key: String) -> TableReader {
+    var entries: [String: ConfigurationNode] = [:]
+    var own = line
+    if let node = node(key) {
+      own = node.line
+      if case .table(let found) = node.value {
+        entries = found
+      } else {
+        mistake(node.line, "\"\(key)\" must be a table, { … }, not \(node.value.kind)")
+      }
+    }
+    return TableReader("\(name), \(key)", entries, line: own, mistakes)
   }
 
   mutating func boolean(_ key: String) -> Bool? {
@@ -55,6 +131,13 @@ struct TableReader {
       }
       return (value, element.line)
     }
+  }
+
+  func line(of key: String) -> Int? { entries[key]?.line }
+
+  func isEmptyList(_ key: String) -> Bool {
+    guard case .array(let elements)? = entries[key]?.value else { return false }
+    return elements.isEmpty
   }
 
   /// The tables of `[[key]]`.
@@ -93,8 +176,12 @@ struct TableReader {
     }
   }
 
+  /// A key that somebody else reads.
+  mutating func expect(_ key: String) { known.insert(key) }
+
   private mutating func node(_ key: String) -> ConfigurationNode? {
     known.insert(key)
+    if entries[key] == nil { mistakes.noteUnset(name, key) }
     return entries[key]
   }
 

@@ -3,6 +3,7 @@
 
 import BlockBackend
 import Faults
+import NBDServerCore
 import Syscalls
 
 /// Everything the server needs to know.
@@ -44,6 +45,19 @@ struct ExportPlan: Equatable, Sendable {
   var description: String?
   /// What shall go wrong with the image, on purpose.
   var faults: [FaultRule] = []
+  var terms = ExportTerms()
+}
+
+/// How clients get an export.
+struct ExportTerms: Equatable, Sendable {
+  var window = ExportWindow.whole
+  var blockSizes = BlockSizes()
+  /// TRIM succeeds and frees nothing.
+  var ignoresTrim = false
+  var durability = Durability.fua
+  var limits = ExportLimits()
+  /// Who may have it.
+  var access: [AccessRule] = [.anyone]
 }
 
 /// Permission bits of a Unix socket.

@@ -42,6 +42,29 @@ package final class Daemon {
     return daemon
   }
 
+  /// Starts `holdfast serve --config FILE`, which has to listen on `socket`, and waits until it can be connected to.
+  package static func start(
+    in scratch: Scratch, config: String, socket: String, environment: [String] = []
+  ) throws -> Daemon {
+    guard exists(binary) else { throw HarnessError("no daemon at \(binary): build it first, or set HOLDFAST_BINARY") }
+    let child = try Child(
+      binary, ["serve", "--config", config], outputPath: scratch.file("daemon-\(monotonicSeconds()).log"),
+      environment: environment)
+    scratch.atEnd {
+      if child.status() == nil {
+        child.signal(SIGKILL)
+        _ = child.wait(seconds: 10)
+      }
+    }
+    let daemon = Daemon(child: child, socket: socket)
+    let isUp = try eventually(seconds: 20) {
+      if let status = child.status() { throw HarnessError("the daemon ended: \(status)\n\(daemon.log)") }
+      return (try? RawSocket(unix: socket)) != nil
+    }
+    guard isUp else { throw HarnessError("nothing listens on \(socket)\n\(daemon.log)") }
+    return daemon
+  }
+
   /// Starts without waiting, for daemons that are expected to refuse.
   package static func launch(
     in scratch: Scratch, _ arguments: [String], tcp: Bool = false, limits: String? = nil,

@@ -19,6 +19,7 @@ extension ConfigurationReader {
     if entries["path"] == nil { table.mistake(line, "\"path\" is missing") }
 
     let isReadOnly = table.boolean("read-only") ?? false
+    let terms = exportTerms(&table)
     let createdSize = createdSize(&table, entries, isReadOnly: isReadOnly)
     let description = table.string("description")
     if let description, description.value.utf8.count > 4096 {
@@ -33,7 +34,7 @@ extension ConfigurationReader {
     guard let name, let path else { return nil }
     return ExportPlan(
       name: name.value, path: absolute(path.value), isReadOnly: isReadOnly, createdSize: createdSize,
-      description: description?.value, faults: faults)
+      description: description.flatMap { $0.value.isEmpty ? nil : $0.value }, faults: faults, terms: terms)
   }
 
   private func createdSize(
@@ -41,7 +42,8 @@ extension ConfigurationReader {
   ) -> ByteSize? {
     let creates = table.boolean("create")
     var size: ByteSize?
-    if let (text, line) = table.string("size") {
+    let wanted = table.string("size").flatMap { $0.value.isEmpty ? nil : $0 }
+    if let (text, line) = wanted {
       do throws(SizeMistake) { size = try ByteSize(parsing: text) } catch {
         table.mistake(line, "\"size\": \(error.clause)")
       }
@@ -50,7 +52,7 @@ extension ConfigurationReader {
       }
     }
     if creates == true, let line = entries["create"]?.line {
-      if entries["size"] == nil {
+      if wanted == nil, entries.text("size") != nil || entries["size"] == nil {
         table.mistake(line, "\"create\" needs the size of the new image; add size = \"20G\"")
       }
       if isReadOnly { table.mistake(line, "\"create\" and \"read-only\" contradict each other; leave one out") }
@@ -60,19 +62,6 @@ extension ConfigurationReader {
 
   private func absolute(_ path: String) -> String {
     path.hasPrefix("/") || directory.isEmpty ? path : "\(directory)/\(path)"
-  }
-
-  func noteRepeatedNames(_ tables: [(entries: [String: ConfigurationNode], line: Int)], _ mistakes: MistakeList) {
-    var lines: [String: Int] = [:]
-    for (entries, line) in tables {
-      guard let name = entries.text("name") else { continue }
-      let own = entries["name"]?.line ?? line
-      if let first = lines[name] {
-        mistakes.note(own, "export \"\(name)\": the name is taken by the export on line \(first)")
-      } else {
-        lines[name] = own
-      }
-    }
   }
 }
 
