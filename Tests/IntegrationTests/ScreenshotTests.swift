@@ -13,7 +13,7 @@ private let folder = getenv("HOLDFAST_SCREENSHOTS").map { String(cString: $0) }
 @Suite(
   .enabled(if: folder != nil && Browser.program != nil, "HOLDFAST_SCREENSHOTS is not set, or no chromium is there"))
 struct ScreenshotTests {
-  @Test func picturesAreTaken() throws {
+  @Test func picturesOfTheDashboardAreTaken() throws {
     try withScratch { scratch in
       let load = try Load(in: scratch)
       defer { load.stop() }
@@ -30,6 +30,24 @@ struct ScreenshotTests {
         try browser.takePicture("\(folder!)/\(name).png")
       }
       #expect(browser.complaints.isEmpty, "\(browser.complaints)")
+    }
+  }
+
+  @Test func aPictureOfTheStatusIsTaken() throws {
+    try withScratch { scratch in
+      let admin = scratch.file("admin.sock")
+      let load = try Load(in: scratch, ["--admin", admin])
+      defer { load.stop() }
+      let browser = try Browser(in: scratch)
+      let terminal = TerminalPicture(columns: 118, rows: 34)
+      let frame = try terminal.lastFrame(
+        of: "\(Daemon.binary) status --watch --admin \(admin)", seconds: 8, in: scratch)
+      try Data(terminal.page(of: frame).utf8).write(to: URL(filePath: scratch.file("status.html")))
+      try browser.show(width: 1040, height: 680)
+      try browser.open("file://\(scratch.file("status.html"))")
+      #expect(
+        try eventually(seconds: 10) { try browser.evaluate("document.querySelector('pre') !== null") as? Bool == true })
+      try browser.takePicture("\(folder!)/status-watch.png")
     }
   }
 }
