@@ -57,6 +57,9 @@ package protocol BlockBackend: AnyObject, Sendable {
   /// What TRIM and WRITE_ZEROES became, if anybody counts it. Constant for the life of the backend.
   var effects: EffectCounters? { get }
 
+  /// Where the image is, for people. Nil: nowhere that has a name.
+  var imagePath: String? { get }
+
   /// Storage that the image takes, bytes. Nil: not known. Waits for nobody.
   var allocatedBytes: UInt64? { get }
 
@@ -71,6 +74,7 @@ package protocol BlockBackend: AnyObject, Sendable {
 
 extension BlockBackend {
   package var effects: EffectCounters? { nil }
+  package var imagePath: String? { nil }
   package var allocatedBytes: UInt64? { nil }
 }
 

@@ -55,6 +55,8 @@ final class Connection: Sendable {
   let handshakeIsOver = Atomic<Bool>(false)
   /// Why it failed has been counted, or it ended well.
   let handshakeIsCounted = Atomic<Bool>(false)
+  /// What it was refused last.
+  let refusal = Atomic<Int>(0)
   private let alive = Atomic<Bool>(true)
   private let full = Atomic<Bool>(false)
 

@@ -36,6 +36,9 @@ final class Transmission: Sendable {
   /// Nothing is in flight any more, and the connection is closed.
   func end() { exportStatistics.detach(statistics) }
 
+  /// Where the client says that `request` begins, bytes of the export.
+  func clientOffset(of request: Request) -> UInt64 { request.offset &- session.export.imageOffset }
+
   /// A request leaves the worker.
   /// - Returns: its number on the connection.
   func begin(_ request: Request) -> UInt64 {
@@ -82,8 +85,7 @@ final class Transmission: Sendable {
     }
     log(
       request, error.errno,
-      "\(request.command.specName) \(request.offset - session.export.imageOffset)+\(request.length) of export "
-        + "\"\(session.export.name)\": \(text)",
+      "\(request.command.specName) \(clientOffset(of: request))+\(request.length) of export \"\(session.export.name)\": \(text)",
       // A refusal of FAST_ZERO is an answer, not a fault.
       isFault: wireError != .notSupported)
     return (text, wireError)

@@ -69,7 +69,8 @@ package struct ExportStatus: Sendable, Equatable {
   package var lockWaiters = 0
   package var connectionsMax: Int?
   package var requestsInFlightMax: Int?
-  package var bytesPerSecondMax: UInt64?
+  /// Memory that its requests may hold.
+  package var bytesMax: Int?
 
   package init(name: String) { self.name = name }
 }
@@ -213,8 +214,8 @@ extension HandshakeFailure {
     switch reason {
     case .aborted: return nil
     case .unknownExport: self = .unknownExport
-    case .shuttingDown: self = .shutdown
     case .refused: self = .notAllowed
+    case .shuttingDown: self = .shutdown
     case .tooManyOptions: self = .protocolViolation
     }
   }

@@ -64,7 +64,8 @@ private let style = """
   .map svg { display: block; width: 100%; height: 100%; }
   .legend { display: flex; flex-wrap: wrap; gap: 2px 14px; margin: 6px 0 0; }
   .legend i { display: inline-block; width: 10px; height: 10px; border-radius: 2px; margin-right: 5px; }
-  .facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(92px, 1fr)); gap: 4px 10px; }
+  .facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(132px, 1fr)); gap: 6px 10px; }
+  .exports .facts { grid-template-columns: repeat(4, 1fr); }
   .facts span { display: block; color: var(--dim); font-size: 12px; }
   .scroll { overflow-x: auto; padding: 4px 0; }
   table { border-collapse: collapse; width: 100%; font-size: 13px; }
@@ -85,6 +86,8 @@ private let style = """
     .tiles { grid-template-columns: repeat(3, 1fr); gap: 8px; }
     .tile { padding: 8px 10px; } .tile b { font-size: 16px; }
     .wide { display: none; }
+    .facts { grid-template-columns: repeat(2, 1fr); }
+    .exports .facts { grid-template-columns: repeat(3, 1fr); }
     th, td { padding: 4px 7px; }
     td.name { max-width: 120px; }
   }

@@ -62,7 +62,7 @@ extension JSONWriter {
       json.field("lock_waiters", export.lockWaiters)
       json.field("connections_max", export.connectionsMax)
       json.field("requests_in_flight_max", export.requestsInFlightMax)
-      json.field("bytes_per_second_max", export.bytesPerSecondMax)
+      json.field("bytes_max", export.bytesMax)
       json.key("commands")
       json.counts(export.commands)
       json.key("errors")

@@ -62,6 +62,8 @@ package final class ImageFile: BlockBackend {
 
   package var effects: EffectCounters? { effectCounters }
 
+  package var imagePath: String? { path.string }
+
   /// Storage that the file takes, bytes; nil for a block device, and where the question may hang.
   package var allocatedBytes: UInt64? {
     guard !isBlockDevice, capabilities.contains(.local) else { return nil }

@@ -188,6 +188,13 @@ import Testing
     #expect(throws: (any Error).self) { try lost.enterByExportName("nowhere") }
     #expect(eventually(seconds: 5) { failures(.unknownExport) == 1 })
     lost.socket.close()
+    // Says goodbye, but not because it has all it wanted.
+    let disappointed = RawClient(try server.socket())
+    try disappointed.greet()
+    #expect(try disappointed.finalReply(Option.go, infoOptionData("nowhere", [])).type == OptionReplyType.unknown)
+    #expect(try disappointed.finalReply(Option.abort).type == OptionReplyType.ack)
+    disappointed.socket.close()
+    #expect(eventually(seconds: 5) { failures(.unknownExport) == 2 })
     #expect(eventually(seconds: 5) { server.server.connectionCount == 0 })
     // As many as may be, and one more; then silence until the time is over.
     let silent = try (0..<3).map { _ in try server.socket() }
@@ -198,6 +205,6 @@ import Testing
     #expect(eventually(seconds: 10) { failures(.timeout) == 3 })
     for socket in silent { socket.close() }
     let all = server.server.status().handshakeFailures
-    #expect(all.values.reduce(0, +) == 7, "\(all)")
+    #expect(all.values.reduce(0, +) == 8, "\(all)")
   }
 }

@@ -25,7 +25,7 @@ struct ScreenshotTests {
         try browser.open(load.dashboard)
         #expect(
           try eventually(seconds: 40) {
-            (Int(try browser.evaluate("document.body.dataset.updates") as? String ?? "") ?? 0) >= 20
+            (Int(try browser.evaluate("document.body?.dataset.updates") as? String ?? "") ?? 0) >= 20
           })
         try browser.takePicture("\(folder!)/\(name).png")
       }

@@ -26,10 +26,15 @@ struct ExportView: ExportDirectory {
     return table.list(for: connection.identity)
   }
 
-  func find(_ name: String) -> ExportDescription? { table?.find(name) }
+  func find(_ name: String) -> ExportDescription? {
+    let found = table?.find(name)
+    if found == nil { connection?.noteRefusal(.unknownExport) }
+    return found
+  }
 
   func refusal(of export: ExportDescription) -> ExportRefusal? {
     guard let table, let connection, table.access(of: export.id).admits(connection.identity) else {
+      connection?.noteRefusal(.notAllowed)
       return ServedExport.notAllowed
     }
     return nil
@@ -37,7 +42,13 @@ struct ExportView: ExportDirectory {
 
   func take(_ export: ExportDescription) -> ExportRefusal? {
     guard let connection, let served = connection.server.served(export.id) else { return .unknown }
-    return served.admit(connection, connection.identity)
+    let refusal = served.admit(connection, connection.identity)
+    switch refusal {
+    case nil: break
+    case .unknown: connection.noteRefusal(.unknownExport)
+    case .policy: connection.noteRefusal(refusal == ServedExport.notAllowed ? .notAllowed : .exportLimit)
+    }
+    return refusal
   }
 }
 

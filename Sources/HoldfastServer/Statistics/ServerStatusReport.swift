@@ -6,7 +6,7 @@ import NBDServerCore
 import Syscalls
 
 extension Server {
-  /// What the server does now. Any thread but the loop; with a thousand connections it takes about a millisecond.
+  /// What the server does now. Any thread but the loop: it asks every connection.
   package func status() -> ServerStatus {
     var status = ServerStatus()
     let now = MonotonicClock.nanoseconds

@@ -118,7 +118,7 @@ final class SlowOperations: Sendable {
 
     var line: String {
       let request = operation.request
-      let range = request.command.rule.hasRange ? " \(request.offset)+\(request.length)" : ""
+      let range = request.command.rule.hasRange ? " \(transmission.clientOffset(of: request))+\(request.length)" : ""
       return "\(request.command.specName)\(range) of export \"\(transmission.session.export.name)\""
     }
 
@@ -129,7 +129,7 @@ final class SlowOperations: Sendable {
       guard let command = CountedCommand(request.command) else { return nil }
       return SlowOperation(
         connection: connection.id.rawValue, export: transmission.session.export.name, command: command,
-        offset: request.offset, length: UInt64(request.length),
+        offset: transmission.clientOffset(of: request), length: UInt64(request.length),
         ageSeconds: Double(now - operation.beganNanoseconds) / 1e9, state: state)
     }
   }

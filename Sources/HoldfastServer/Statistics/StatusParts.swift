@@ -3,20 +3,27 @@
 import NBDServerCore
 
 extension Server {
-  /// What is served, without its counters.
+  /// What is served, without its counters. Two may have one name, while clients still have what was there before: counters belong to
+  /// the name, so only the one that new clients find is told of.
   var servedExports: [(status: ExportStatus, image: Image)] {
     let all = exportSnapshot()
-    // One that is leaving has its counters together with a new one of its name, which came later.
-    let youngest = Dictionary(all.map { ($0.export.name, $0.id) }, uniquingKeysWith: { $1 })
-    return all.filter { youngest[$0.export.name] == $0.id }.map { snapshot in
-      var status = ExportStatus(name: snapshot.export.name)
-      status.description = snapshot.export.description
+    var last: [String: Int] = [:]
+    for (index, snapshot) in all.enumerated() { last[snapshot.export.name] = index }
+    return all.enumerated().compactMap { index, snapshot in
+      guard last[snapshot.export.name] == index else { return nil }
+      let export = snapshot.export
+      var status = ExportStatus(name: export.name)
+      status.path = export.image.backend.imagePath ?? ""
+      status.description = export.description
       status.sizeBytes = snapshot.sizeBytes
       status.isReadOnly = snapshot.isReadOnly
-      status.isDefault = snapshot.export.aliases.contains("")
       status.isPaused = snapshot.isPaused
       status.isHidden = snapshot.state != .served
-      return (status, snapshot.export.image)
+      status.isDefault = export.aliases.contains("")
+      status.connectionsMax = export.limits.connections
+      status.requestsInFlightMax = export.limits.requestsInFlight
+      status.bytesMax = export.limits.bytes
+      return (status, export.image)
     }
   }
 

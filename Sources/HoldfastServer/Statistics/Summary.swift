@@ -17,9 +17,13 @@ extension Connection {
     server.logger.log(level: level, "\(message())", metadata: metadata)
   }
 
-  /// The handshake ends without an export; nil: as the client wished.
+  /// The client was refused what it asked for. If it gets nothing else, this is why.
+  func noteRefusal(_ failure: HandshakeFailure) { refusal.store(failure.number, ordering: .relaxed) }
+
+  /// The handshake ends without an export; nil: as the client wished, if it was not refused one before.
   func note(_ failure: HandshakeFailure?) {
-    guard !handshakeIsCounted.exchange(true, ordering: .relaxed), let failure else { return }
+    let refused = HandshakeFailure(number: refusal.load(ordering: .relaxed))
+    guard !handshakeIsCounted.exchange(true, ordering: .relaxed), let failure = refused ?? failure else { return }
     server.statistics.note(failure)
   }
 
@@ -30,7 +34,7 @@ extension Connection {
       "command": "\(CountedCommand(request.command)?.label ?? request.command.specName)",
     ]
     if request.command.rule.hasRange {
-      fields["offset"] = .stringConvertible(request.offset)
+      fields["offset"] = .stringConvertible(transmission.clientOffset(of: request))
       fields["length"] = .stringConvertible(request.length)
     }
     return fields
@@ -51,6 +55,16 @@ extension Connection {
       if counts[command].bytes > 0 { fields["\(command.label)_bytes"] = .stringConvertible(counts[command].bytes) }
     }
     log(.info, "closed \(summary.text)", fields)
+  }
+}
+
+extension HandshakeFailure {
+  /// 1 and up.
+  fileprivate var number: Int { (HandshakeFailure.allCases.firstIndex(of: self) ?? 0) + 1 }
+
+  fileprivate init?(number: Int) {
+    guard HandshakeFailure.allCases.indices.contains(number - 1) else { return nil }
+    self = HandshakeFailure.allCases[number - 1]
   }
 }
 

@@ -76,8 +76,10 @@ extension ServePlan {
       ("[server] allow-plaintext", "\(allowsPlaintext)"),
       ("[server] max-connections", "\(connectionsMax)"),
       ("[server] spin", "\(spins)"),
-      ("[metrics] listen", "\(metrics)"),
-      ("[log]", "\(log)"),
+      ("[metrics] listen", metrics.listeners.map { "\($0)" }.joined(separator: " ")),
+      ("[log] format", log.style?.rawValue ?? "auto"),
+      ("[log] level", "\(log.level ?? .info)"),
+      ("[log] slow-operation", log.slowOperationMilliseconds.map(String.init) ?? "off"),
     ]
   }
 }
