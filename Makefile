@@ -20,7 +20,7 @@ BUILD_PACKAGES := binutils ca-certificates git libc6-dev libstdc++-12-dev liburi
 # Real clients and file systems. nbdinfo runs file, which it does not depend on.
 TEST_PACKAGES := $(BUILD_PACKAGES) strace procps \
   libnbd-dev libnbd-bin file nbdfuse nbdkit qemu-utils fio systemd mandoc \
-  fuse3 xfsprogs e2fsprogs btrfs-progs curl prometheus
+  fuse3 xfsprogs e2fsprogs btrfs-progs curl netcat-openbsd prometheus
 
 # The servers that holdfast is compared with, and their clients.
 BENCH_PACKAGES := $(BUILD_PACKAGES) nbdkit qemu-utils libnbd-bin nbd-server procps util-linux xfsprogs

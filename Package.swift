@@ -70,8 +70,8 @@ let package = Package(
     .executableTarget(
       name: "holdfast",
       dependencies: [
-        "HoldfastServer", "NBDServerCore", "EventLoops", "SparseFile", "Faults", "BlockBackend", "Locking", "Syscalls",
-        system, log,
+        "HoldfastServer", "Reports", "NBDServerCore", "EventLoops", "SparseFile", "Faults", "BlockBackend", "Locking",
+        "Syscalls", system, log,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
         .product(name: "TOMLKit", package: "TOMLKit"),
       ],

@@ -1,4 +1,4 @@
-// The command line: `holdfast serve`, `holdfast check-config`, `holdfast map`.
+// The command line: `holdfast serve`, what asks a running daemon, and what looks at images and configurations.
 
 import ArgumentParser
 import Syscalls
@@ -16,7 +16,10 @@ let holdfastVersion = "0.1.0"
         holdfast map disk.img
       """,
     version: "holdfast \(holdfastVersion)",
-    subcommands: [ServeCommand.self, CheckConfigCommand.self, MapCommand.self])
+    subcommands: [
+      ServeCommand.self, CheckConfigCommand.self, StatusCommand.self, ExportCommand.self, ConnectionsCommand.self,
+      SnapshotCommand.self, ClearErrorCommand.self, ReloadCommand.self, MapCommand.self,
+    ])
 
   /// Runs the command that the arguments name; every failure is printed in one way and ends with its own status.
   static func main() {

@@ -170,7 +170,7 @@ extension Integration {
       }
     }
 
-    @Test(needs("mandoc"), arguments: ["holdfast.1", "holdfast.toml.5", "holdfast.8"])
+    @Test(needs("mandoc"), arguments: ["holdfast.1", "holdfast.toml.5", "holdfast-admin.7", "holdfast.8"])
     func manualsAreInOrder(page: String) throws {
       let package = "/" + #filePath.split(separator: "/").dropLast(3).joined(separator: "/")
       // Other pages that are mentioned may not be installed here.

@@ -26,7 +26,8 @@ import Testing
     ],
     "holdfast": [
       "HoldfastServer", "NBDServerCore", "SparseFile", "Faults", "BlockBackend", "Locking", "Syscalls", "EventLoops",
-      "SystemPackage", "Logging", "ArgumentParser", "TOMLKit", "Synchronization", "Glibc",
+      "SystemPackage", "Logging", "ArgumentParser", "TOMLKit", "Synchronization", "Glibc", "FoundationEssentials",
+      "Reports",
     ],
     "Simulation": [
       "NBDServerCore", "NBDProtocol", "RangeLocks", "BlockBackend", "Faults", "Oracle", "SystemPackage",

@@ -6,6 +6,7 @@ import HoldfastServer
 import Locking
 import Logging
 import NBDServerCore
+import Reports
 import SparseFile
 import Syscalls
 import SystemPackage
@@ -36,7 +37,8 @@ func serve(
     server: server, images: images, opened: opened, plan: plan, logger: logger, readConfiguration: readConfiguration)
   do throws(CommandFailure) {
     let supervision = manager.map { Supervision($0, server: server, exports: opened.count, logger: logger) }
-    try endOnSignals(server, metrics, supervision, logger)
+    let ending = Ending()
+    try endOnSignals(server, metrics, supervision, ending, logger)
     try reloadOnSignal(control)
     try server.listen(on: inherited)
     let listeners = inherited.map(\.address) + (try server.listen(plan, beside: inherited.map(\.address)))
@@ -45,6 +47,11 @@ func serve(
     }
     let metricsAddresses = try metrics.listen(plan)
     try writeToStandardOutput(StartupReport(rows: rows, listeners: listeners, metrics: metricsAddresses).text)
+    let service = AdminService(
+      server: server, exports: control, status: { statusReport(of: server) }, logger: logger)
+    if let admin = try openAdminSocket(plan.admin, service: service, loop: server.loop, logger: logger) {
+      ending.atEnd { admin.close() }
+    }
     supervision?.begin()
   } catch {
     // Sockets that were made are removed; nothing has been served.
@@ -87,12 +94,28 @@ private func prepareProcess(_ plan: ServePlan, _ logger: Logger) {
   }
 }
 
+/// What is done before the process exits, behind the last sync.
+private final class Ending: Sendable {
+  private let duties = Locked<[@Sendable () -> Void]>([])
+
+  func atEnd(_ duty: @escaping @Sendable () -> Void) { duties.withLock { $0.append(duty) } }
+
+  func run() { for duty in duties.withLock({ $0 }) { duty() } }
+}
+
+/// What `holdfast status` is answered.
+private func statusReport(of server: Server) -> JSON {
+  var status = server.status()
+  status.version = holdfastVersion
+  return .text(statusJSON(status))
+}
+
 /// A signal that comes again so soon is the same one.
 private let repeatedSignalNanoseconds: Int64 = 200_000_000
 
 /// The first SIGTERM or SIGINT finishes what is in flight and syncs; the second ends the process at once.
 private func endOnSignals(
-  _ server: Server, _ metrics: MetricsServer, _ supervision: Supervision?, _ logger: Logger
+  _ server: Server, _ metrics: MetricsServer, _ supervision: Supervision?, _ ending: Ending, _ logger: Logger
 ) throws(CommandFailure) {
   do throws(Errno) {
     let first = Locked<Int64?>(nil)
@@ -114,6 +137,7 @@ private func endOnSignals(
         server.shutDown { end in
           // Until here it says what is waited for.
           metrics.close()
+          ending.run()
           exit(end.failedSyncs.isEmpty ? 0 : ExitStatus.ioError.rawValue)
         }
       }

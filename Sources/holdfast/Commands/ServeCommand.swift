@@ -42,6 +42,9 @@ struct ServeCommand: ParsableCommand {
     help: ArgumentHelp("Listen on a TCP address (repeatable); port 0 lets the kernel choose.", valueName: "host:port"))
   var tcp: [String] = []
 
+  @Option(help: ArgumentHelp("Listen for operators on a Unix socket (see status).", valueName: "path"))
+  var admin: String?
+
   @Option(help: ArgumentHelp("Export IMAGE as NAME (repeatable).", valueName: "name=image"))
   var export: [String] = []
 

@@ -46,6 +46,9 @@ struct TableReader {
     self.mistakes = mistakes
   }
 
+  /// The key is there, with a value of whatever kind.
+  func has(_ key: String) -> Bool { entries[key] != nil }
+
   mutating func string(_ key: String) -> (value: String, line: Int)? {
     guard let node = node(key) else { return nil }
     guard case .string(let value) = node.value else { return wrongKind(key, node, "a string in quotes") }

@@ -32,6 +32,7 @@ extension ServePlan {
   /// - Throws: a clause that says what to pass instead.
   mutating func listenByDefault(_ directories: RuntimeDirectories) throws(AddressMistake) {
     listenersOrigin = .nobody
+    takeOrdersByDefault(directories)
     // Whoever opened sockets for us has said where.
     if directories.socketsAreInherited { return }
     guard let directory = directories.socketDirectory else {

@@ -11,6 +11,17 @@ struct AddressMistake: Error, Equatable {
 /// The port that IANA gave NBD.
 let defaultPort: UInt16 = 10809
 
+/// `path` when a Unix socket can have it.
+func unixSocketPath(_ path: String) throws(AddressMistake) -> String {
+  let bytesMax = SocketAddress.unixPathBytesMax
+  if path.isEmpty { throw AddressMistake(clause: "the socket path is empty") }
+  if path.utf8.contains(0) { throw AddressMistake(clause: "a socket path cannot have NUL in it") }
+  guard path.utf8.count <= bytesMax else {
+    throw AddressMistake(clause: "\"\(path)\" has \(path.utf8.count) bytes; a socket path has at most \(bytesMax)")
+  }
+  return path
+}
+
 /// Host names to addresses, as `SocketAddress.resolve` does it; a table in tests.
 typealias HostResolver = (_ host: String, _ port: UInt16) throws(Errno) -> [SocketAddress]
 
@@ -24,16 +35,7 @@ struct AddressReader {
   var portWhenMissing = defaultPort
 
   /// A path for a Unix socket.
-  func unix(_ path: String) throws(AddressMistake) -> SocketAddress {
-    let bytesMax = SocketAddress.unixPathBytesMax
-    if path.isEmpty { throw AddressMistake(clause: "the socket path is empty") }
-    if path.utf8.contains(0) { throw AddressMistake(clause: "a socket path cannot have NUL in it") }
-    guard path.utf8.count <= bytesMax else {
-      throw AddressMistake(
-        clause: "\"\(path)\" has \(path.utf8.count) bytes; a socket path has at most \(bytesMax)")
-    }
-    return .unix(path: path)
-  }
+  func unix(_ path: String) throws(AddressMistake) -> SocketAddress { .unix(path: try unixSocketPath(path)) }
 
   /// `HOST:PORT`, `HOST`, `[IPv6]:PORT`; every address that the host name stands for.
   func tcp(_ text: String) throws(AddressMistake) -> [SocketAddress] {

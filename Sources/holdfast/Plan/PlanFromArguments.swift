@@ -23,6 +23,7 @@ extension ServeCommand {
         throw CommandFailure(.usage, "--metrics: \(error.clause)")
       }
     }
+    if let admin { plan.admin = AdminPlan(socket: try adminSocket(admin)) }
     if let socketMode {
       guard let mode = SocketMode(parsing: socketMode) else {
         throw CommandFailure(.usage, "--socket-mode: \(SocketMode.mistake(socketMode))")
@@ -32,12 +33,19 @@ extension ServeCommand {
     return plan
   }
 
+  private func adminSocket(_ path: String) throws(CommandFailure) -> String {
+    do throws(AddressMistake) { return try unixSocketPath(path) } catch {
+      throw CommandFailure(.usage, "--admin: \(error.clause)")
+    }
+  }
+
   /// A configuration says everything; a mixture would leave in doubt who wins.
   func refuseArgumentsBesideConfiguration() throws(CommandFailure) {
     let given: [(String, Bool)] = [
       ("IMAGE", !images.isEmpty), ("--export", !export.isEmpty), ("--unix", !unix.isEmpty), ("--tcp", !tcp.isEmpty),
       ("--read-only", readOnly), ("--size", size != nil), ("--create", create), ("--socket-mode", socketMode != nil),
-      ("--allow-plaintext", allowPlaintext), ("--metrics", metrics != nil), ("--fault", !fault.isEmpty),
+      ("--allow-plaintext", allowPlaintext), ("--metrics", metrics != nil), ("--admin", admin != nil),
+      ("--fault", !fault.isEmpty),
     ]
     let names = given.filter(\.1).map(\.0)
     guard names.isEmpty else {

@@ -16,6 +16,7 @@ struct ServePlan: Equatable, Sendable {
   var plaintextPermission = "--allow-plaintext"
   /// Made before listening when it is not there: the directory of the default socket.
   var socketDirectory: String?
+  var admin = AdminPlan()
   var exports: [ExportPlan] = []
   /// The name of the export that an empty name stands for.
   var defaultExport: String?
