@@ -41,6 +41,7 @@ package final class Server: Sendable {
     var tick: LoopTimer?
     /// The limit on connections was met, and the log told.
     var isFull = false
+    var idleness = Idleness()
   }
 
   struct OpenListener {
@@ -172,7 +173,7 @@ package final class Server: Sendable {
   }
 
   /// On the loop, or on the worker that attends.
-  private func accept(_ socket: consuming OwnedDescriptor, _ peer: PeerAddress, isPrepared: Bool) {
+  func accept(_ socket: consuming OwnedDescriptor, _ peer: PeerAddress, isPrepared: Bool) {
     do throws(Errno) {
       if peer.isUnix { try prepareUnix(socket.number) } else if !isPrepared { try prepareTCP(socket.number) }
     } catch {
@@ -209,7 +210,11 @@ package final class Server: Sendable {
   /// The connection is closed.
   func forget(_ connection: Connection) {
     budget.withLock { $0.forget(connection.id) }
-    _ = roster.withLock { $0.connections.removeValue(forKey: connection.id) }
+    let onIdle = roster.withLock { roster in
+      roster.connections.removeValue(forKey: connection.id)
+      return roster.idleness.left(connection, isLast: roster.connections.isEmpty)
+    }
+    if let onIdle { loop.run(onIdle) }
   }
 
   package var connectionCount: Int { roster.withLock { $0.connections.count } }

@@ -18,7 +18,8 @@ let holdfastVersion = "0.1.0"
     version: "holdfast \(holdfastVersion)",
     subcommands: [
       ServeCommand.self, CheckConfigCommand.self, StatusCommand.self, ExportCommand.self, ConnectionsCommand.self,
-      SnapshotCommand.self, ClearErrorCommand.self, ReloadCommand.self, MapCommand.self,
+      SnapshotCommand.self, ClearErrorCommand.self, ReloadCommand.self, MapCommand.self, CompletionsCommand.self,
+      VersionCommand.self,
     ])
 
   /// Runs the command that the arguments name; every failure is printed in one way and ends with its own status.
@@ -27,6 +28,9 @@ let holdfastVersion = "0.1.0"
       do throws(Errno) { try fillStandardDescriptors() } catch {
         throw CommandFailure(.ioError, "cannot open /dev/null: \(reason(error))")
       }
+      _ = parentAtStart
+      // Before anything can go wrong and be printed.
+      if CommandLine.arguments.contains("--inetd") { try? StandardDescriptors.silenceSocket() }
       var command = try parseAsRoot()
       try command.run()
     } catch let failure as CommandFailure {
@@ -35,18 +39,18 @@ let holdfastVersion = "0.1.0"
       // Help and version text are "errors" too; they go to standard output.
       if exitCode(for: error).isSuccess { exit(withError: error) }
       let hint = "see 'holdfast --help' and 'holdfast serve --help'"
-      printFailure(CommandFailure(.usage, "\(message(for: error)) (\(hint))"))
+      print(CommandFailure(.usage, "\(message(for: error)) (\(hint))"))
       exit(withError: ExitCode(exitCode(for: error).rawValue))
     }
   }
 
   /// Prints why and ends the process.
   static func exit(with failure: CommandFailure) -> Never {
-    printFailure(failure)
+    print(failure)
     exit(withError: ExitCode(failure.status.rawValue))
   }
 
-  private static func printFailure(_ failure: CommandFailure) {
+  static func print(_ failure: CommandFailure) {
     switch LogStyle.ofStandardError() {
     case .plain, .json: writeToStandardError(failure.lines.map { withoutControlCharacters($0) + "\n" }.joined())
     case .journal: writeToStandardError(failure.lines.map { logLine(.journal, at: .now(), .error, $0) }.joined())

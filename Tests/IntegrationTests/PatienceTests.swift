@@ -98,4 +98,18 @@ import Testing
       try expectZero(tenth.read(0, 1 << 20).data)
     }
   }
+
+  @Test func aCommandThatDoesNotEndIsKilled() throws {
+    try withScratch { scratch in
+      let image = try scratch.makeImage(sizeBytes: 1 << 20)
+      let script = "trap '' TERM; touch '\(scratch.file("runs"))'; while :; do sleep 0.1; done"
+      let child = try Child(
+        Daemon.binary, ["serve", "--run", script, image], outputPath: scratch.file("log"),
+        environment: ["TMPDIR=\(scratch.path)"])
+      scratch.atEnd { child.end() }
+      #expect(eventually(seconds: 10) { exists(scratch.file("runs")) }, "\(child.output)")
+      child.signal(SIGTERM)
+      #expect(child.wait(seconds: 12) == .exited(128 + SIGKILL), "\(child.output)")
+    }
+  }
 }

@@ -4,5 +4,6 @@
 #endif
 #include "epoll.h"
 #include "files.h"
+#include "process.h"
 #include "sockets.h"
 #include "uring.h"

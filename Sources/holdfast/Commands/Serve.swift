@@ -15,11 +15,14 @@ import SystemPackage
 /// - Parameters:
 ///   - inherited: sockets that listen already.
 ///   - manager: who wants to hear how we are.
+///   - captivity: whose life ends ours.
 ///   - readConfiguration: reads what to serve again; nil when no configuration said it.
 func serve(
-  _ plan: ServePlan, inherited: [(descriptor: Int32, address: SocketAddress)], manager: ServiceManager?, logger: Logger,
+  _ plan: ServePlan, inherited: [(descriptor: Int32, address: SocketAddress)], manager: ServiceManager?,
+  captivity: Captivity, logger: Logger,
   readConfiguration: (@Sendable () throws(CommandFailure) -> ServePlan)? = nil
 ) throws(CommandFailure) -> Never {
+  var plan = plan
   prepareProcess(plan, logger)
 
   let cpus = onlineCPUCount()
@@ -35,32 +38,37 @@ func serve(
   let metrics = MetricsServer(server, version: holdfastVersion)
   let control = ExportControl(
     server: server, images: images, opened: opened, plan: plan, logger: logger, readConfiguration: readConfiguration)
+  let supervision = manager.map { Supervision($0, server: server, exports: { server.exportCount }, logger: logger) }
+  let ending = Ending(server, supervision, logger: logger)
+  // Until then it says what is waited for.
+  ending.atEnd { metrics.close() }
+  #if GUARD_SWITCHES
+  hangWhenAsked(server.loop, logger)
+  #endif
   do throws(CommandFailure) {
-    let supervision = manager.map { Supervision($0, server: server, exports: opened.count, logger: logger) }
-    let ending = Ending()
-    try endOnSignals(server, metrics, supervision, ending, logger)
+    try endOnSignals(server, ending, logger)
+    control.watcher.withLock { $0 = supervision }
     try reloadOnSignal(control)
+    try captivity.prepare(&plan, inherited: inherited.count, server, ending, logger)
     try server.listen(on: inherited)
     let listeners = inherited.map(\.address) + (try server.listen(plan, beside: inherited.map(\.address)))
     let rows = server.exportSnapshot().map {
       StartupReport.Row(name: $0.export.name, sizeBytes: $0.sizeBytes, isReadOnly: $0.isReadOnly)
     }
     let metricsAddresses = try metrics.listen(plan)
-    try writeToStandardOutput(StartupReport(rows: rows, listeners: listeners, metrics: metricsAddresses).text)
+    if !captivity.isSilent {
+      try writeToStandardOutput(StartupReport(rows: rows, listeners: listeners, metrics: metricsAddresses).text)
+    }
     let service = AdminService(
       server: server, exports: control, status: { statusReport(of: server) }, logger: logger)
     if let admin = try openAdminSocket(plan.admin, service: service, loop: server.loop, logger: logger) {
       ending.atEnd { admin.close() }
     }
+    try captivity.begin(plan, at: listeners, server, ending)
     supervision?.begin()
   } catch {
     // Sockets that were made are removed; nothing has been served.
-    let failure = error
-    server.shutDown { _ in
-      metrics.close()
-      Holdfast.exit(with: failure)
-    }
-    sleepForEver()
+    ending.fail(error)
   }
   watchImages({ control.files }, logger: logger)
   sleepForEver()
@@ -94,15 +102,6 @@ private func prepareProcess(_ plan: ServePlan, _ logger: Logger) {
   }
 }
 
-/// What is done before the process exits, behind the last sync.
-private final class Ending: Sendable {
-  private let duties = Locked<[@Sendable () -> Void]>([])
-
-  func atEnd(_ duty: @escaping @Sendable () -> Void) { duties.withLock { $0.append(duty) } }
-
-  func run() { for duty in duties.withLock({ $0 }) { duty() } }
-}
-
 /// What `holdfast status` is answered.
 private func statusReport(of server: Server) -> JSON {
   var status = server.status()
@@ -114,9 +113,7 @@ private func statusReport(of server: Server) -> JSON {
 private let repeatedSignalNanoseconds: Int64 = 200_000_000
 
 /// The first SIGTERM or SIGINT finishes what is in flight and syncs; the second ends the process at once.
-private func endOnSignals(
-  _ server: Server, _ metrics: MetricsServer, _ supervision: Supervision?, _ ending: Ending, _ logger: Logger
-) throws(CommandFailure) {
+private func endOnSignals(_ server: Server, _ ending: Ending, _ logger: Logger) throws(CommandFailure) {
   do throws(Errno) {
     let first = Locked<Int64?>(nil)
     for (number, name) in [(SIGTERM, "SIGTERM"), (SIGINT, "SIGINT")] {
@@ -133,13 +130,7 @@ private func endOnSignals(
           _exit(ExitStatus.ioError.rawValue)
         }
         logger.notice("\(name): stopping; send it again to stop at once")
-        supervision?.stop()
-        server.shutDown { end in
-          // Until here it says what is waited for.
-          metrics.close()
-          ending.run()
-          exit(end.failedSyncs.isEmpty ? 0 : ExitStatus.ioError.rawValue)
-        }
+        ending.begin(signal: number)
       }
     }
   } catch {

@@ -23,6 +23,7 @@ struct ServeCommand: ParsableCommand {
         holdfast serve --tcp '[::1]:10809' --export root=/srv/root.img --export home=/dev/vg0/home
         holdfast serve --config /etc/holdfast/holdfast.toml
         holdfast serve --fault write:error=EIO,nth=3 --fault read:delay=200ms,range=1M-2M disk.img
+        holdfast serve --run 'nbdinfo "$uri"' disk.img
 
       --fault makes calls on every image go wrong on purpose, to test clients. RULE is CALLS:PART,PART...: CALLS is \
       read, write, trim, zero, sync, status, cache or any, several with +; the parts are error=EIO, delay=200ms, \
@@ -32,10 +33,11 @@ struct ServeCommand: ParsableCommand {
       once.
 
       Exit statuses: 0 stopped as asked, 64 usage, 65 not a usable image, 66 no such image, 69 address in use, \
-      73 cannot create, 74 I/O error, 75 image used by another process, 77 permission denied, 78 configuration.
+      71 no process or thread, 73 cannot create, 74 I/O error, 75 image used by another process, 77 permission denied, 78 configuration; \
+      with --run those of the command.
       """)
 
-  @Option(help: ArgumentHelp("Listen on a Unix socket (repeatable).", valueName: "path"))
+  @Option(help: ArgumentHelp("Listen on a Unix socket (repeatable).", valueName: "path"), completion: .file())
   var unix: [String] = []
 
   @Option(
@@ -60,7 +62,9 @@ struct ServeCommand: ParsableCommand {
   @Option(help: ArgumentHelp("Make calls on the images go wrong (repeatable), see above.", valueName: "rule"))
   var fault: [String] = []
 
-  @Option(help: ArgumentHelp("Read what to serve from a file instead of the command line.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Read what to serve from a file instead of the command line.", valueName: "file"),
+    completion: .file(extensions: ["toml"]))
   var config: String?
 
   @Flag(help: "Allow TCP addresses that other machines can reach; nothing is encrypted.")
@@ -86,18 +90,25 @@ struct ServeCommand: ParsableCommand {
       valueName: "format"))
   var logFormat: LogStyle?
 
+  @OptionGroup(title: "Captive servers")
+  var captive: CaptiveOptions
+
   #if GUARD_SWITCHES
   @Option(help: .hidden) var withoutGuard: [Guard] = []
   #endif
 
-  @Argument(help: ArgumentHelp("Images to serve.", valueName: "image"))
+  @Argument(help: ArgumentHelp("Images to serve.", valueName: "image"), completion: .file())
   var images: [String] = []
 
   func run() throws {
+    let captivity = try Captivity(captive)
     let inherited = try inheritedSockets()
     var directories = RuntimeDirectories.ofThisProcess()
-    directories.socketsAreInherited = !inherited.isEmpty
+    directories.listensElsewhere = !inherited.isEmpty || captive.replacesDefaultListeners
+    directories.isCaptive = captive.replacesDefaultListeners
     var plan = try makePlan(directories)
+    plan.makeRuntimeDirectoryIfUsed(directories)
+    try captivity.adopt(&plan, inherited: inherited.count)
     #if GUARD_SWITCHES
     plan.guards = GuardSwitches(without: withoutGuard)
     #endif
@@ -108,8 +119,8 @@ struct ServeCommand: ParsableCommand {
     let inheritedAddresses = try plan.adopt(inherited)
     let sockets = zip(inherited, inheritedAddresses).map { ($0.descriptor, $1) }
     try serve(
-      plan, inherited: sockets, manager: ServiceManager.takeFromEnvironment(), logger: Logger(label: "holdfast"),
-      readConfiguration: configurationReader(directories, inheritedAddresses))
+      plan, inherited: sockets, manager: ServiceManager.takeFromEnvironment(), captivity: captivity,
+      logger: Logger(label: "holdfast"), readConfiguration: configurationReader(directories, inheritedAddresses))
   }
 
   /// How a reload reads what to serve: as it was read at the start.

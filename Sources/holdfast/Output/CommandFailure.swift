@@ -14,6 +14,8 @@ enum ExitStatus: Int32, Sendable, CaseIterable {
   case unavailable = 69
   /// A bug in Holdfast.
   case internalError = 70
+  /// The system gives no process or thread.
+  case systemError = 71
   /// A file, socket or directory cannot be made.
   case cannotCreate = 73
   /// A read, write or sync failed.

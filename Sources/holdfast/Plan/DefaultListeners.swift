@@ -9,8 +9,11 @@ struct RuntimeDirectories: Equatable, Sendable {
   var unitDirectory: String?
   /// XDG_RUNTIME_DIR.
   var userDirectory: String?
-  /// A service manager has opened sockets for this process.
-  var socketsAreInherited = false
+  /// There are no default sockets: a service manager has opened some for this process, or it is to serve a command or a client of its
+  /// own (`CaptiveOptions`).
+  var listensElsewhere = false
+  /// Such a command or client is there: many of these servers run side by side, and nobody gives them orders.
+  var isCaptive = false
 
   static func ofThisProcess() -> RuntimeDirectories {
     RuntimeDirectories(
@@ -32,9 +35,8 @@ extension ServePlan {
   /// - Throws: a clause that says what to pass instead.
   mutating func listenByDefault(_ directories: RuntimeDirectories) throws(AddressMistake) {
     listenersOrigin = .nobody
-    takeOrdersByDefault(directories)
-    // Whoever opened sockets for us has said where.
-    if directories.socketsAreInherited { return }
+    if !directories.isCaptive { takeOrdersByDefault(directories) }
+    if directories.listensElsewhere { return }
     guard let directory = directories.socketDirectory else {
       throw AddressMistake(
         clause: "XDG_RUNTIME_DIR is not set, so there is no place for a socket; "
@@ -42,5 +44,12 @@ extension ServePlan {
     }
     socketDirectory = directory
     listeners = [.unix(path: "\(directory)/nbd.sock"), .ipv4(bytes: [127, 0, 0, 1], port: defaultPort)]
+  }
+
+  /// The runtime directory is made for a socket in it, whoever named that: a configuration that works under a service manager, which
+  /// makes the directory itself, works by hand as well.
+  mutating func makeRuntimeDirectoryIfUsed(_ directories: RuntimeDirectories) {
+    guard let directory = directories.socketDirectory else { return }
+    for case .unix(let path) in listeners where path.hasPrefix("\(directory)/") { socketDirectory = directory }
   }
 }

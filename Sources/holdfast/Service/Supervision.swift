@@ -9,20 +9,24 @@ import SystemPackage
 
 /// What the manager is told, as assignments. Pure.
 enum ServiceState {
-  case ready(exports: Int, connections: Int)
+  case serving(exports: Int, connections: Int)
+  /// The configuration is read again, at this moment of the monotonic clock.
+  case reloading(microseconds: Int64)
   case stopping
 
   var assignments: [String] {
     switch self {
-    case .ready: ["READY=1", "STATUS=\(status)"]
+    case .serving: ["STATUS=\(status)"]
+    case .reloading(let microseconds): ["RELOADING=1", "MONOTONIC_USEC=\(microseconds)", "STATUS=\(status)"]
     case .stopping: ["STOPPING=1", "STATUS=\(status)"]
     }
   }
 
   var status: String {
     switch self {
-    case .ready(let exports, let connections):
+    case .serving(let exports, let connections):
       "serving \(count(exports, "export")), \(count(connections, "connection"))"
+    case .reloading: "reading the configuration again"
     case .stopping: "finishing what is in flight, then syncing"
     }
   }
@@ -31,14 +35,14 @@ enum ServiceState {
 }
 
 /// Speaks to the manager for one server. Its timers run on the server's loop, so that a loop that hangs is noticed.
-final class Supervision: Sendable {
+final class Supervision: ReloadWatcher {
   /// While stopping, the manager is asked every `extensionSeconds / 3` for `extensionSeconds` more.
   private static let extensionSeconds = 15
   private static let statusSeconds = 5
 
   private let manager: ServiceManager
   private let server: Server
-  private let exports: Int
+  private let exports: @Sendable () -> Int
   private let logger: Logger
   private let state = Locked(State())
 
@@ -46,13 +50,16 @@ final class Supervision: Sendable {
     /// As the manager took it.
     var lastStatus = ""
     var isReady = false
+    var isReloading = false
+    /// Why the last reload changed nothing: part of the status until the next one.
+    var mistake: String?
     var isStopping = false
     /// A worker has not yet taken the no-op that it was sent.
     var isProbing = false
     var saidBusy = false
   }
 
-  init(_ manager: ServiceManager, server: Server, exports: Int, logger: Logger) {
+  init(_ manager: ServiceManager, server: Server, exports: @escaping @Sendable () -> Int, logger: Logger) {
     self.manager = manager
     self.server = server
     self.exports = exports
@@ -68,6 +75,24 @@ final class Supervision: Sendable {
     server.loop.every(milliseconds: max(1, Int(min(interval, 1 << 40) / 3000))) { [self] in feedWatchdog() }
   }
 
+  /// The configuration is about to be read again. Any thread; `reloadEnded` has to follow.
+  func reloadBegins() {
+    state.withLock { $0.isReloading = true }
+    tell(ServiceState.reloading(microseconds: MonotonicClock.nanoseconds / 1000).assignments)
+  }
+
+  /// It has been read. Any thread.
+  /// - Parameter mistake: why nothing was changed, if so; it stays in the status.
+  func reloadEnded(mistake: String?) {
+    state.withLock { state in
+      state.isReloading = false
+      state.mistake = mistake
+      // READY=1 is told again, even if nothing else is new.
+      (state.isReady, state.lastStatus) = (false, "")
+    }
+    tellStatus()
+  }
+
   /// The server ends: it takes as long as the disk does, and says so as long as the loop runs. Once.
   func stop() {
     state.withLock { $0.isStopping = true }
@@ -77,15 +102,18 @@ final class Supervision: Sendable {
 
   private var extend: String { "EXTEND_TIMEOUT_USEC=\(Supervision.extensionSeconds * 1_000_000)" }
 
-  private var serving: ServiceState { .ready(exports: exports, connections: server.connectionCount) }
+  private var serving: ServiceState { .serving(exports: exports(), connections: server.connectionCount) }
 
   /// READY=1 comes first, and is repeated until it has been taken: the manager's queue may be full for a moment.
   private func tellStatus() {
-    let serving = serving
-    let (isNews, isReady) = state.withLock { ($0.lastStatus != serving.status && !$0.isStopping, $0.isReady) }
+    let serving = serving.status
+    let (status, isNews, isReady) = state.withLock { state in
+      let status = state.mistake.map { "\(serving); \(withoutControlCharacters($0))" } ?? serving
+      return (status, state.lastStatus != status && !state.isStopping && !state.isReloading, state.isReady)
+    }
     guard isNews else { return }
-    guard tell(isReady ? ["STATUS=\(serving.status)"] : serving.assignments) else { return }
-    state.withLock { ($0.lastStatus, $0.isReady) = (serving.status, true) }
+    guard tell((isReady ? [] : ["READY=1"]) + ["STATUS=\(status)"]) else { return }
+    state.withLock { ($0.lastStatus, $0.isReady) = (status, true) }
   }
 
   // MARK: The watchdog
