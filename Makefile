@@ -25,6 +25,10 @@ TEST_PACKAGES := $(BUILD_PACKAGES) strace procps \
 # The servers that holdfast is compared with, and their clients.
 BENCH_PACKAGES := $(BUILD_PACKAGES) nbdkit qemu-utils libnbd-bin nbd-server procps util-linux xfsprogs
 
+# A Debian package, and a Debian to install it into.
+DEB_PACKAGES := $(BUILD_PACKAGES) dpkg-dev xz-utils lintian
+CONTAINER_PACKAGES := debootstrap systemd-container systemd
+
 # A guest under QEMU, for test-guest.
 GUEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 nbd-client busybox-static e2fsprogs cpio
 
@@ -32,6 +36,13 @@ GUEST_PACKAGES := $(BUILD_PACKAGES) qemu-system-x86 nbd-client busybox-static e2
 export HOLDFAST_BINARY := $(CURDIR)/.build/release/holdfast
 TEST_FLAGS := -Xswiftc -warnings-as-errors --disable-xctest
 TEST_LOG := .build/test.log
+
+# Where `make install` puts things, below DESTDIR. BINARY: what is installed; else a static one is built.
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+BINARY ?= .build-static/release/holdfast
+ZSHDIR := $(PREFIX)/share/zsh/$(if $(filter /usr,$(PREFIX)),vendor-completions,site-functions)
+DOCDIR := $(PREFIX)/share/doc/holdfast
 
 # $(call install,PACKAGES): only what is missing, so that root is needed at most once.
 define install
@@ -77,7 +88,7 @@ done
 [[ -z "$${failed:-}" ]]
 endef
 
-.PHONY: help run build test test-guest lint release build-packages test-packages bench bench-disturbance bench-curves bench-growth bench-snapshot allocations bench-packages guards sim sim-exhaustive sim-guards mutants torture torture-kill torture-stories torture-peers torture-build tsan asan fuzz soak clean browser-packages test-browser screenshots
+.PHONY: help run build install uninstall static deb test-deb test-systemd deb-packages container-packages test test-guest lint release build-packages test-packages bench bench-disturbance bench-curves bench-growth bench-snapshot allocations bench-packages guards sim sim-exhaustive sim-guards mutants torture torture-kill torture-stories torture-peers torture-build tsan asan fuzz soak clean browser-packages test-browser screenshots
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -86,6 +97,54 @@ run: build ## build and serve IMAGE, made sparse with SIZE bytes when it is not 
 	@exec .build/release/holdfast serve $(if $(wildcard $(IMAGE)),,--create --size $(SIZE)) $(ARGS) $(IMAGE)
 
 build: build-packages release ## install what the build needs and build the daemon in release mode
+
+# The Swift runtime is part of this binary: it runs where there is no toolchain. BINARY=... says that there is one already.
+static: build-packages
+	@swift build -c release --product holdfast --static-swift-stdlib --scratch-path .build-static
+
+install: $(if $(filter file,$(origin BINARY)),static) ## the daemon, units, manual pages, completions; DESTDIR= PREFIX=/usr/local SYSCONFDIR=/etc
+	@umask 022
+	at='$(DESTDIR)'
+	install -D -m755 '$(BINARY)' "$$at$(PREFIX)/bin/holdfast"
+	for page in man/*.[1-9]; do install -D -m644 $$page "$$at$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; done
+	for unit in systemd/*.service systemd/*.socket; do
+	  install -d "$$at$(PREFIX)/lib/systemd/system"
+	  sed -e 's#/usr/bin/#$(PREFIX)/bin/#' -e 's#/etc/holdfast#$(SYSCONFDIR)/holdfast#' $$unit >"$$at$(PREFIX)/lib/systemd/system/$${unit##*/}"
+	done
+	install -D -m644 systemd/sysusers.d/holdfast.conf "$$at$(PREFIX)/lib/sysusers.d/holdfast.conf"
+	install -d "$$at$(PREFIX)/share/bash-completion/completions" "$$at$(ZSHDIR)" "$$at$(PREFIX)/share/fish/vendor_completions.d"
+	'$(BINARY)' completions bash | sed '1{/^#!/d}' >"$$at$(PREFIX)/share/bash-completion/completions/holdfast"
+	'$(BINARY)' completions zsh >"$$at$(ZSHDIR)/_holdfast"
+	'$(BINARY)' completions fish >"$$at$(PREFIX)/share/fish/vendor_completions.d/holdfast.fish"
+	install -d "$$at$(DOCDIR)/docs" "$$at$(DOCDIR)/examples" "$$at$(SYSCONFDIR)/holdfast/conf.d"
+	install -m644 README.md CHANGELOG.md LICENSE "$$at$(DOCDIR)"
+	install -m644 docs/*.md "$$at$(DOCDIR)/docs"
+	install -m644 config/*.toml "$$at$(DOCDIR)/examples"
+	[[ -e "$$at$(SYSCONFDIR)/holdfast/holdfast.toml" ]] || install -m644 config/holdfast.toml "$$at$(SYSCONFDIR)/holdfast/holdfast.toml"
+
+uninstall: ## take away what install put there; the configuration stays
+	@at='$(DESTDIR)'
+	rm -f "$$at$(PREFIX)/bin/holdfast" "$$at$(PREFIX)/lib/sysusers.d/holdfast.conf" "$$at$(ZSHDIR)/_holdfast" \
+	  "$$at$(PREFIX)/share/bash-completion/completions/holdfast" "$$at$(PREFIX)/share/fish/vendor_completions.d/holdfast.fish"
+	for page in man/*.[1-9]; do rm -f "$$at$(PREFIX)/share/man/man$${page##*.}/$${page##*/}"; done
+	for unit in systemd/*.service systemd/*.socket; do rm -f "$$at$(PREFIX)/lib/systemd/system/$${unit##*/}"; done
+	rm -rf "$$at$(DOCDIR)"
+
+deb: deb-packages static ## a Debian package in .build/deb, checked by lintian
+	@scripts/package-deb .build-static/release/holdfast .build/deb
+
+test-deb: deb container-packages ## the Debian package in a fresh Debian: installed, started, upgraded, purged
+	@scripts/test-deb .build/deb/*.deb
+
+test-systemd: static container-packages ## the units under Debian's systemd: activation, reload, watchdog, stop
+	@swift build --product holdfast
+	scripts/test-systemd .build-static/release/holdfast .build/debug/holdfast
+
+deb-packages:
+	@$(call install,$(DEB_PACKAGES))
+
+container-packages:
+	@$(call install,$(CONTAINER_PACKAGES))
 
 test: test-packages lint release ## every test but those that need their own target
 	@mkdir -p .build
@@ -234,4 +293,4 @@ sim-guards: build-packages ## each guard taken out: the first seed that notices,
 	scripts/sim-guards .build/debug/holdfast-sim
 
 clean: ## remove everything that was built
-	@rm -rf .build .build-tsan .build-asan .build-fuzz
+	@rm -rf .build .build-static .build-tsan .build-asan .build-fuzz
