@@ -273,8 +273,14 @@ extension Integration {
           ["--accept", "--inetd", "-l", path, Daemon.binary, "serve", "--inetd", "--read-only", image],
           outputPath: scratch.file("log"))
         scratch.atEnd { child.end() }
-        #expect(eventually(seconds: 10) { exists(path) })
-        let first = try RawClient.connect(unix: path, export: "", structured: true)
+        // The file is there before anybody listens.
+        var connected: RawClient?
+        #expect(
+          eventually(seconds: 10) {
+            connected = try? RawClient.connect(unix: path, export: "", structured: true)
+            return connected != nil
+          }, "\(child.output)")
+        let first = try #require(connected)
         let second = try RawClient.connect(unix: path, export: "disk.img", structured: true)
         #expect(try first.read(0, 4096).isSuccess)
         #expect(try second.read(0, 4096).isSuccess)
