@@ -239,6 +239,8 @@ extension Connection {
         transmission = establish(session)
         batch.account.enter(transmission)
         guard flushNegotiation(&batch) else { return .pause }
+        // Requests that came with the last option wait as well.
+        if let served = transmission?.served, !served.isOpen { return .handOver }
       case .request(let request, let payload):
         // What has not started when the connection dies is cancelled (I6).
         guard isAlive else { return .finish }

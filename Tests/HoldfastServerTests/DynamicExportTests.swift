@@ -268,4 +268,34 @@ extension InProcessServer {
     try server.server.remove("disk", .now) { gone.note($0) }
     #expect(gone.first() != nil)
   }
+
+  /// What an operator asked of a name holds for what comes under it, and for what had it.
+  @Test func aReplacedExportStaysPaused() throws {
+    let server = try InProcessServer(MemoryBackend(sizeBytes: 1 << 20))
+    let old = try server.client()
+    try server.server.pause("disk")
+    try server.server.replace(
+      "disk",
+      with: Export(name: "disk", aliases: [""], isReadOnly: false, image: image(MemoryBackend(sizeBytes: 2 << 20))))
+    let new = try server.client(of: "disk")
+    try old.submit(Cmd.read, offset: 0, length: 512)
+    try new.submit(Cmd.read, offset: 0, length: 512)
+    #expect(old.staysSilent(milliseconds: 50) && new.staysSilent(milliseconds: 50))
+    try server.server.resume("disk")
+    #expect(try old.receiveReply().isSuccess && new.receiveReply().isSuccess)
+  }
+
+  @Test func requestsThatComeWithGoWaitAsWell() throws {
+    let server = try InProcessServer(MemoryBackend(sizeBytes: 1 << 20))
+    try server.server.pause("disk")
+    let client = RawClient(try server.socket(timeoutSeconds: 10))
+    try client.greet()
+    let request = requestBytes(Cmd.write, cookie: 5, offset: 0, length: 512)
+    try client.socket.send(optionBytes(Option.go, infoOptionData("disk")) + request + bytes(7, 512))
+    #expect(try client.receiveOptionReplies(to: Option.go).last?.type == OptionReplyType.ack)
+    #expect(client.staysSilent(milliseconds: 50))
+    try server.server.resume("disk")
+    client.expect(Cmd.write, cookie: 5, offset: 0, length: 512)
+    #expect(try client.receiveReply().isSuccess)
+  }
 }

@@ -325,6 +325,12 @@ extension Integration {
           try subject.refusal(#"{"command": "export-add", "name": "x", "path": "/srv/x.img", "raed-only": true}"#)
             == "export \"x\": unknown key \"raed-only\"; did you mean \"read-only\"?")
         #expect(
+          try subject.refusal(#"{"command": "export-add", "name": "x", "path": "/srv/x", "description": "a\u0000b"}"#)
+            == "export \"x\": \"description\" has a NUL byte; leave it out")
+        #expect(
+          try subject.refusal(#"{"command": "export-remove", "export": ""}"#)
+            == "an export is removed by its own name; this one is empty")
+        #expect(
           try subject.refusal(#"{"command": "export-remove", "export": "root", "mode": "gently"}"#)
             == "\"mode\" is \"gently\"; write refuse, hide, drain, now")
         #expect(

@@ -32,7 +32,16 @@ extension Server {
       guard let old = register.named(name) else { throw .noSuchExport(name) }
       let before = register
       register.release(old.id)
-      do throws(ExportChangeError) { return (old, try register.add(export, shape)) } catch {
+      do throws(ExportChangeError) {
+        let new = try register.add(export, shape)
+        // What an operator asked of this name goes on.
+        if old.isPaused { new.pause() }
+        if !old.isServed {
+          _ = new.leave(.hide, whenGone: { _ in })
+          register.hide(new.id)
+        }
+        return (old, new)
+      } catch {
         register = before
         throw error
       }
@@ -91,13 +100,27 @@ extension Server {
 
   /// From their next batch on, the connections of this export are not read: requests wait in the sockets, and nothing is lost.
   /// What was admitted before is finished and answered; `isQuiet` says when. Clients may still come and haggle. Any thread.
-  package func pause(_ name: String) throws(ExportChangeError) { try find(name).pause() }
+  /// What had this name before and still has clients is paused as well.
+  package func pause(_ name: String) throws(ExportChangeError) { for each in try all(named: name) { each.pause() } }
 
   /// Goes on with what waited, in order. Any thread.
-  package func resume(_ name: String) throws(ExportChangeError) { try find(name).resume() }
+  package func resume(_ name: String) throws(ExportChangeError) { for each in try all(named: name) { each.resume() } }
 
   /// While paused: everything that was admitted before has ended, so that nothing of this export changes its image. Any thread.
-  package func isQuiet(_ name: String) throws(ExportChangeError) -> Bool { try find(name).isQuiet }
+  package func isQuiet(_ name: String) throws(ExportChangeError) -> Bool {
+    try all(named: name).allSatisfy(\.isQuiet)
+  }
+
+  /// The export that answers to `name`, and those that had it and are leaving.
+  private func all(named name: String) throws(ExportChangeError) -> [ServedExport] {
+    let found = exports.withLock { register -> [ServedExport] in
+      guard let first = register.find(name) else { return [] }
+      let primary = first.description.export.name
+      return register.all.filter { $0.description.export.name == primary }
+    }
+    if found.isEmpty { throw .noSuchExport(name) }
+    return found
+  }
 
   // MARK: Growing
 

@@ -100,11 +100,17 @@ struct AdminService: Sendable {
       }
       let wait =
         keys.integer("wait", in: 0...AdminService.waitSecondsMax)
-        ?? (mode == .now ? AdminService.waitSecondsDefault : 0)
+        ?? (mode == .hide || mode == .drain ? 0 : AdminService.waitSecondsDefault)
       guard let name, let mode else { return nil }
       return (name, mode, wait)
     }
     let report = try exports.remove(name, mode, waitSeconds: wait)
+    if let error = report.syncError {
+      throw CommandFailure(
+        .ioError,
+        "the export \"\(name)\" is removed, but the last sync of its image failed: \(error); acknowledged writes may be lost"
+      )
+    }
     return [
       "export": .string(name), "mode": .string(mode.rawValue), "connections": JSON(Int64(report.connections)),
       "gone": .boolean(report.isGone),

@@ -28,7 +28,7 @@ func serve(
   let cpus = onlineCPUCount()
   let lanes = Lanes(workersAwakeMax: Server.workersAwakeMax(cpus: cpus))
   let images = OpenImages(lanes: lanes, guards: plan.guards, logger: logger)
-  let opened = try images.open(plan.exports, defaultExport: plan.defaultExport)
+  var opened = try images.open(plan.exports, defaultExport: plan.defaultExport)
   var limits = Limits()
   limits.connectionsMax = plan.connectionsMax
   limits.slowOperationMilliseconds = plan.log.slowOperationMilliseconds
@@ -38,6 +38,8 @@ func serve(
   let metrics = MetricsServer(server, version: holdfastVersion)
   let control = ExportControl(
     server: server, images: images, opened: opened, plan: plan, logger: logger, readConfiguration: readConfiguration)
+  // This function never returns: what it holds would stay open when its export goes.
+  opened.removeAll()
   let supervision = manager.map { Supervision($0, server: server, exports: { server.exportCount }, logger: logger) }
   let ending = Ending(server, supervision, logger: logger)
   // Until then it says what is waited for.

@@ -52,6 +52,7 @@ struct TableReader {
   mutating func string(_ key: String) -> (value: String, line: Int)? {
     guard let node = node(key) else { return nil }
     guard case .string(let value) = node.value else { return wrongKind(key, node, "a string in quotes") }
+    guard isText(value, key, node) else { return nil }
     return (value, node.line)
   }
 
@@ -132,6 +133,7 @@ struct TableReader {
         mistake(element.line, "\"\(key)\" must be a list of strings; one element is \(element.value.kind)")
         return nil
       }
+      guard isText(value, key, element) else { return nil }
       return (value, element.line)
     }
   }
@@ -186,6 +188,13 @@ struct TableReader {
     known.insert(key)
     if entries[key] == nil { mistakes.noteUnset(name, key) }
     return entries[key]
+  }
+
+  /// NBD strings and paths end at a NUL. TOML has none, JSON may.
+  private func isText(_ value: String, _ key: String, _ node: ConfigurationNode) -> Bool {
+    guard value.utf8.contains(0) else { return true }
+    mistake(node.line, "\"\(key)\" has a NUL byte; leave it out")
+    return false
   }
 
   private func wrongKind<Wanted>(_ key: String, _ node: ConfigurationNode, _ wanted: String) -> Wanted? {

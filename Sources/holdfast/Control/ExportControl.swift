@@ -82,6 +82,8 @@ final class ExportControl: Sendable {
 
   /// - Parameter waitSeconds: for the last client to go, and for the last sync. `.hide` does not wait.
   func remove(_ name: String, _ mode: RemovalMode, waitSeconds: Int) throws(CommandFailure) -> RemovalReport {
+    // An empty variable in a script must not take the default export away.
+    guard !name.isEmpty else { throw CommandFailure(.usage, "an export is removed by its own name; this one is empty") }
     let gone = Latch<Departure>()
     let connections = try turn.withLock { _ throws(CommandFailure) in
       let count: Int

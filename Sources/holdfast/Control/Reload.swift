@@ -13,12 +13,9 @@ extension ExportControl {
   /// Blocks for files and disks. Logs what it does, and tells the service manager.
   /// - Throws: every line of what is wrong with the configuration, or why an image does not open. Nothing has been changed then.
   func reload() throws(CommandFailure) -> ReloadReport {
-    guard let readConfiguration else {
-      throw CommandFailure(.usage, "there is no configuration to read again: the command line says what is served")
-    }
     watcher.withLock { $0 }?.reloadBegins()
     do throws(CommandFailure) {
-      let report = try turn.withLock { _ throws(CommandFailure) in try change(to: try readConfiguration()) }
+      let report = try turn.withLock { _ throws(CommandFailure) in try change(to: try newPlan()) }
       for line in report.lines { logger.notice("reload: \(line)") }
       logger.notice("reload: the configuration is in force")
       server.noteReload(succeeded: true)
@@ -31,6 +28,13 @@ extension ExportControl {
       watcher.withLock { $0 }?.reloadEnded(mistake: error.lines.first)
       throw error
     }
+  }
+
+  private func newPlan() throws(CommandFailure) -> ServePlan {
+    guard let readConfiguration else {
+      throw CommandFailure(.usage, "there is no configuration to read again: the command line says what is served")
+    }
+    return try readConfiguration()
   }
 
   /// On a thread of its own; while one reload runs, another is queued behind it, and no more.
@@ -69,7 +73,10 @@ extension ExportControl {
     _ change: ConfigurationChange, _ opened: [OpenedExport], _ plan: ServePlan
   ) throws(ExportChangeError) {
     for name in change.removed {
-      try server.remove(name, .drain)
+      do throws(ExportChangeError) { try server.remove(name, .drain) } catch {
+        // What has gone since is gone.
+        guard case .noSuchExport = error else { throw error }
+      }
       state.withLock { $0.running.removeAll { $0.export.plan.name == name } }
     }
     let new = Dictionary(opened.map { ($0.plan.name, $0) }, uniquingKeysWith: { first, _ in first })
