@@ -1,6 +1,7 @@
 // Cached 4 KiB reads and writes in the steady state allocate nothing: counted in the server, by what is preloaded into it.
 
 import DaemonHarness
+import Foundation
 import Glibc
 import Testing
 
