@@ -115,12 +115,13 @@ package struct ByteBudget: Sendable {
   }
 
   /// The clients of its export hold what they may. The oldest of their payloads goes on all the same, so that one at a time always
-  /// ends: at most by one maximum payload, for what is beyond that has arrived and will be given back.
+  /// ends: until its connection holds one maximum payload beside its first small piece. What the others hold does not matter here: their
+  /// first pieces, which never wait, may be more than the export may hold, and stay until these payloads have had their turn.
   private func exceedsExport(_ bytes: Int, _ id: ConnectionID) -> Bool {
     guard let export = exportOf[id], let max = exportMax[export], let used = heldByExport[export], used >= max else {
       return false
     }
-    return incomplete.first { exportOf[$0] == export } != id || used + bytes > max + reserve
+    return incomplete.first { exportOf[$0] == export } != id || held[id, default: 0] + bytes > reserve + smallMax
   }
 
   private mutating func granted(_ bytes: Int, to id: ConnectionID) -> Charge {

@@ -125,7 +125,7 @@ private func smallBudget(smallBytes: Int = 0) -> ByteBudget {
     budget.payloadBegins(id(3))
     budget.payloadBegins(id(1))
     #expect(budget.charge(20, to: id(3)) == .granted, "the oldest payload")
-    #expect(budget.charge(10, to: id(3)) == .mustWait, "but no more than one maximum payload beyond the limit")
+    #expect(budget.charge(11, to: id(3)) == .mustWait, "but no more than one maximum payload")
     #expect(budget.charge(1, to: id(1)) == .mustWait, "a younger one")
     #expect(budget.payloadEnds(id(3)) == [id(1)], "now it is the oldest")
     _ = budget.payloadEnds(id(1))
@@ -133,6 +133,32 @@ private func smallBudget(smallBytes: Int = 0) -> ByteBudget {
     #expect(budget.charge(10, to: id(2)) == .granted)
     for (number, bytes) in [(1, 40), (2, 25), (3, 20), (4, 60)] as [(UInt64, Int)] {
       _ = budget.release(bytes, of: id(number))
+    }
+    #expect(budget.total == 0)
+  }
+
+  /// First pieces never wait, so many connections hold more than their export may: their payloads end all the same, one by one.
+  @Test func firstPiecesDoNotStopAnExport() {
+    var limits = Limits()
+    limits.totalBytesMax = 1000
+    limits.connectionBytesMax = 100
+    limits.smallChargeBytesMax = 4
+    var budget = ByteBudget(limits: limits, payloadBytesMax: 30)
+    let export = ExportID(rawValue: 7)
+    _ = budget.limit(export, to: 10)
+    let connections = (1...20).map { id($0) }
+    for each in connections {
+      budget.attach(each, to: ImageKey(rawValue: 1), of: export)
+      budget.payloadBegins(each)
+      #expect(budget.charge(4, to: each) == .granted)
+    }
+    for each in connections.reversed().dropLast() { #expect(budget.charge(26, to: each) == .mustWait) }
+    var next: [ConnectionID] = [id(1)]
+    for each in connections {
+      #expect(next == [each])
+      #expect(budget.charge(26, to: each) == .granted)
+      next = budget.payloadEnds(each)
+      next += budget.release(30, of: each)
     }
     #expect(budget.total == 0)
   }

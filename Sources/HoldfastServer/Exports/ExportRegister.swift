@@ -28,10 +28,15 @@ struct ExportRegister {
   /// By name or alias; else one that is leaving, the youngest.
   func find(_ name: String) -> ServedExport? { named(name) ?? all.last { $0.snapshot.export.name == name } }
 
-  mutating func add(_ export: Export, _ shape: ExportShape) throws(ExportChangeError) -> ServedExport {
+  /// For an export that is about to come.
+  mutating func makeID() -> ExportID {
+    defer { nextID += 1 }
+    return ExportID(rawValue: nextID)
+  }
+
+  /// - Parameter id: of `makeID`, for this export alone.
+  mutating func add(_ export: Export, _ shape: ExportShape, id: ExportID) throws(ExportChangeError) -> ServedExport {
     for name in export.names.sorted() where names[name] != nil { throw .nameIsTaken(name) }
-    let id = ExportID(rawValue: nextID)
-    nextID += 1
     let new = ServedExport(id: id, export, shape)
     served[id] = new
     for name in export.names { names[name] = id }

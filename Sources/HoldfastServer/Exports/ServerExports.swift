@@ -14,9 +14,9 @@ extension Server {
   package func add(_ export: Export) throws(ExportChangeError) -> ExportID {
     let shape = try checkedShape(export)
     guard !isShuttingDown else { throw .shuttingDown }
-    let served = try exports.withLock { (register) throws(ExportChangeError) in try register.add(export, shape) }
-    limitBytes(served.id, export)
-    return served.id
+    return try withLimit(of: export) { (id) throws(ExportChangeError) in
+      _ = try exports.withLock { (register) throws(ExportChangeError) in try register.add(export, shape, id: id) }
+    }
   }
 
   /// In one step: from now on clients get `export` under this name; those who have the old one keep it, and it goes with the
@@ -28,27 +28,40 @@ extension Server {
   ) throws(ExportChangeError) -> ExportID {
     let shape = try checkedShape(export)
     guard !isShuttingDown else { throw .shuttingDown }
-    let (old, new) = try exports.withLock { (register) throws(ExportChangeError) in
-      guard let old = register.named(name) else { throw .noSuchExport(name) }
-      let before = register
-      register.release(old.id)
-      do throws(ExportChangeError) {
-        let new = try register.add(export, shape)
-        // What an operator asked of this name goes on.
-        if old.isPaused { new.pause() }
-        if !old.isServed {
-          _ = new.leave(.hide, whenGone: { _ in })
-          register.hide(new.id)
+    return try withLimit(of: export) { (id) throws(ExportChangeError) in
+      let old = try exports.withLock { (register) throws(ExportChangeError) in
+        guard let old = register.named(name) else { throw .noSuchExport(name) }
+        let before = register
+        register.release(old.id)
+        do throws(ExportChangeError) {
+          let new = try register.add(export, shape, id: id)
+          // What an operator asked of this name goes on.
+          if old.isPaused { new.pause() }
+          if !old.isServed {
+            _ = new.leave(.hide, whenGone: { _ in })
+            register.hide(new.id)
+          }
+        } catch {
+          register = before
+          throw error
         }
-        return (old, new)
-      } catch {
-        register = before
-        throw error
+        return old
       }
+      if case .leaves(_, isGone: true) = old.leave(.drain, whenGone: whenGone) { bury(old) }
     }
-    limitBytes(new.id, export)
-    if case .leaves(_, isGone: true) = old.leave(.drain, whenGone: whenGone) { bury(old) }
-    return new.id
+  }
+
+  /// The memory that its clients may hold is bounded before `publish` shows the export under this id to the first of them.
+  private func withLimit(
+    of export: Export, _ publish: (ExportID) throws(ExportChangeError) -> Void
+  ) throws(ExportChangeError) -> ExportID {
+    let id = exports.withLock { $0.makeID() }
+    limitBytes(id, export)
+    do throws(ExportChangeError) { try publish(id) } catch {
+      limitBytes(id, nil)
+      throw error
+    }
+    return id
   }
 
   /// Changes what clients are not told: aliases, description, limits, access, TRIM, durability. Connections that are open keep
