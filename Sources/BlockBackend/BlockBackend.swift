@@ -46,9 +46,13 @@ package protocol BlockBackend: AnyObject, Sendable {
   /// empty, none beyond `range`. They need not reach the end of `range`. In doubt an extent is data (I3).
   func extents(of range: Range<UInt64>, extentsMax: Int) throws(BackendError) -> [Extent]
 
-  /// Makes the image larger, for good: the new bytes read as zeroes. The caller holds the lock on them.
+  /// Makes room behind the end of the image, which reads as zeroes; `geometry` is what it was until `publish`. The caller holds the lock
+  /// on the new bytes, and syncs afterwards.
   /// - Throws: `Errno.notSupported` when this backend cannot; `.invalidArgument` when it is as large already.
   func grow(to sizeBytes: UInt64) throws(BackendError)
+
+  /// The image has this size from now on. `grow` made room for it, and a sync has covered that.
+  func publish(sizeBytes: UInt64)
 
   /// The file itself, whose bytes may be sent as they are for as long as the result lives. Nil when there is none, or when
   /// anybody may change it (I4). Waits for nobody.
@@ -85,6 +89,7 @@ extension BlockBackend {
 extension BlockBackend {
   package func lendFile() -> (any LentFile)? { nil }
   package func grow(to sizeBytes: UInt64) throws(BackendError) { throw BackendError(.notSupported) }
+  package func publish(sizeBytes: UInt64) {}
   package func isCached(_ range: Range<UInt64>) -> Bool { false }
 }
 

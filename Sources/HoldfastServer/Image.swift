@@ -52,6 +52,9 @@ package final class Image: Sendable {
     var core: ImageCore<Parked>
     var syncWaiters: [FlushTickets.WaiterID: Parked] = [:]
     var nextWaiter: FlushTickets.WaiterID = 0
+    /// The image itself, while the error of a sync is latched: the latch belongs to the inode, so it outlives the exports that
+    /// show it, and whoever opens the inode again finds it (I7).
+    var latchedImage: Image?
   }
 
   package init(backend: any BlockBackend, lanes: Lanes, guards: GuardSwitches = .allStand) {
@@ -169,8 +172,15 @@ package final class Image: Sendable {
 
   // MARK: Size
 
-  /// Makes it larger, with the new bytes locked (I5). Blocks for the disk.
+  /// Makes it larger, with the new bytes locked (I5). Its size is what it was until a sync has covered the new one: a client that was
+  /// told of it will ask for it after a crash, too. A failed sync is latched (I7). Blocks for the disk.
   func grow(to sizeBytes: UInt64) throws(BackendError) {
+    try lengthen(to: sizeBytes)
+    try flush()
+    backend.publish(sizeBytes: sizeBytes)
+  }
+
+  private func lengthen(to sizeBytes: UInt64) throws(BackendError) {
     let old = backend.geometry.sizeBytes
     guard sizeBytes > old else { throw BackendError(.invalidArgument) }
     switch admit(old..<sizeBytes, .exclusive) {
@@ -237,6 +247,7 @@ package final class Image: Sendable {
     var answered: [Parked] = []
     let again = state.withLock { state in
       let end = state.core.flush.end(covered: covered, error: error)
+      if state.core.flush.latched != nil { state.latchedImage = self }
       answered = end.answered.map { id in
         guard let job = state.syncWaiters.removeValue(forKey: id) else {
           preconditionFailure("who waits for a sync is known")
@@ -256,12 +267,13 @@ package final class Image: Sendable {
     } catch { return error.errno }
   }
 
-  /// The last sync of the process, on the caller's thread.
+  /// The last sync of its last export, or of the process; its failure is latched like any other, because the kernel reports it once.
+  /// The caller's thread waits.
   /// - Throws: also the error of an earlier sync.
   package func finalSync() throws(BackendError) {
     if let latched = latchedError { throw BackendError(latched) }
     guard backend.capabilities.contains(.writable) else { return }
-    try backend.sync()
+    try flush()
   }
 
   /// Locks held and requests in the queue, for tests and status.

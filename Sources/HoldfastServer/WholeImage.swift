@@ -80,5 +80,11 @@ extension Image {
   /// The operator says that the error of the failed sync has been dealt with: FLUSH and FUA work again, and the next one syncs.
   /// What had been written before may be lost all the same.
   /// - Returns: the error that was there; nil: none.
-  package func clearLatchedError() -> Errno? { state.withLock { $0.core.flush.clearLatch() } }
+  package func clearLatchedError() -> Errno? {
+    // Not let go with the lock held: it may be the last reference.
+    let (error, kept) = state.withLock { state in
+      (state.core.flush.clearLatch(), exchange(&state.latchedImage, with: nil))
+    }
+    return withExtendedLifetime(kept) { error }
+  }
 }

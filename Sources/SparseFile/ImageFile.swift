@@ -184,13 +184,12 @@ extension ImageFile {
     do throws(Errno) {
       guard try Files.fstat(file).sizeBytes <= newSizeBytes else { throw .fileExists }
       try Files.ftruncate(file, sizeBytes: newSizeBytes)
-      // A client that was told the new size will ask for it after a crash, too.
-      try Files.fsync(file)
     } catch {
       throw BackendError(error)
     }
-    sizeBytes.store(newSizeBytes, ordering: .releasing)
   }
+
+  package func publish(sizeBytes newSizeBytes: UInt64) { sizeBytes.store(newSizeBytes, ordering: .releasing) }
 
   package func cache(_ range: Range<UInt64>) throws(BackendError) {
     let end = min(range.upperBound, range.lowerBound + cacheBytesMax)

@@ -118,6 +118,23 @@ extension InProcessServer {
     let gone = Departures()
     try server.server.remove("disk", .refuse) { gone.note($0) }
     #expect(gone.first()?.syncError == .ioError)
+    // The kernel reports it once: whoever shows the image again must not be told that all is well (I7).
+    #expect(server.image.latchedError == .ioError)
+  }
+
+  /// The latch belongs to the inode, and outlives the exports that show it (I7).
+  @Test func aLatchedImageIsKeptUntilItIsCleared() throws {
+    let faults = FaultBackend(MemoryBackend(sizeBytes: 1 << 20))
+    faults.fail(.sync, with: .ioError)
+    weak var kept: Image?
+    do {
+      let latched = image(faults)
+      kept = latched
+      #expect(throws: BackendError.self) { try latched.finalSync() }
+    }
+    #expect(kept?.latchedError == .ioError)
+    #expect(kept?.clearLatchedError() == .ioError)
+    #expect(eventually(seconds: 10) { kept == nil })
   }
 
   @Test func anImageIsSyncedWithItsLastExport() throws {

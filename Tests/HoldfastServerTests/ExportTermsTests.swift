@@ -4,6 +4,7 @@ import BlockBackend
 import DaemonHarness
 import Foundation
 import HoldfastServer
+import Locking
 import NBDClient
 import NBDServerCore
 import SparseFile
@@ -296,6 +297,30 @@ private func goReply(_ server: InProcessServer) throws -> OptionReply {
       #expect(throws: ExportChangeError.cannotGrow("disk", why: "its image has 4194304 bytes, and images only grow")) {
         _ = try server.server.grow("disk", to: 1 << 20)
       }
+    }
+  }
+
+  /// Its sync is one of the image: what fails is latched, and nobody is told the new size before one has succeeded (I7).
+  @Test func aSizeThatIsNotDurableIsNotTold() throws {
+    try withScratch { scratch in
+      let path = try scratch.makeImage(sizeBytes: 1 << 20)
+      let isBroken = Locked(true)
+      let file = try ImageFile.open(path: FilePath(path)) { call in
+        call.kind == .sync && isBroken.withLock { $0 } ? .fail(.ioError) : .perform
+      }
+      let server = try InProcessServer(file)
+      for _ in 0..<2 {
+        #expect(throws: ExportChangeError.cannotGrow("disk", why: "\(Errno.ioError)")) {
+          _ = try server.server.grow("disk", to: 4 << 20)
+        }
+      }
+      #expect(server.image.latchedError == .ioError)
+      #expect(try server.client().export.sizeBytes == 1 << 20)
+      isBroken.withLock { $0 = false }
+      #expect(try server.client().call(Cmd.flush).error == NBDErrno.io)
+      #expect(server.image.clearLatchedError() == .ioError)
+      #expect(try server.server.grow("disk", to: 4 << 20) == (1 << 20, 4 << 20))
+      #expect(try server.client().export.sizeBytes == 4 << 20)
     }
   }
 

@@ -20,7 +20,8 @@ struct OpenedExport {
   var isNew: Bool
 }
 
-/// The images of this process. An image is known as long as anybody uses it: an export, a connection, or the last sync.
+/// The images of this process. An image is known as long as anybody uses it: an export, a connection, or the last sync; and
+/// until its latched error is cleared.
 final class OpenImages: Sendable {
   private let lanes: Lanes
   private let guards: GuardSwitches
