@@ -22,6 +22,9 @@ package final class ImageFile: BlockBackend {
   /// What the operator should know; a sentence each.
   package let warnings: [String]
 
+  /// Opening it made the file: there was none at the path before.
+  package let wasMade: Bool
+
   /// Data only: nothing here or elsewhere may move its file offset.
   let file: OpenFile
   let isBlockDevice: Bool
@@ -46,6 +49,7 @@ package final class ImageFile: BlockBackend {
     sizeBytes = Atomic(opened.geometry.sizeBytes)
     capabilities = calls.isFaulty ? opened.capabilities.subtracting(.local) : opened.capabilities
     warnings = opened.warnings
+    wasMade = opened.wasMade
     file = opened.file
     isBlockDevice = opened.isBlockDevice
     trimUnitBytes = opened.trimUnitBytes
@@ -79,12 +83,21 @@ package final class ImageFile: BlockBackend {
   /// How often the file is lent now, for tests.
   package var lentCount: Int { lease.stillness?.lentCount ?? 0 }
 
-  /// The path names another file by now, or none: what is served is no longer what a restart would serve.
-  package func wasReplaced() -> Bool {
+  /// What a path names now, compared with the image that was opened there.
+  package enum PathMeaning: Sendable {
+    case thisImage
+    /// What is served is no longer what a restart would serve.
+    case anotherFile
+    /// On its way to be replaced, perhaps.
+    case nothing
+  }
+
+  package func pathMeaning() -> PathMeaning {
     do throws(Errno) {
-      return ImageIdentity(try Files.stat(path)) != identity
+      return ImageIdentity(try Files.stat(path)) == identity ? .thisImage : .anotherFile
     } catch {
-      return error == .noSuchFileOrDirectory || error == .notDirectory
+      // Who cannot tell says nothing.
+      return error == .noSuchFileOrDirectory || error == .notDirectory ? .nothing : .thisImage
     }
   }
 }

@@ -47,7 +47,8 @@ package struct OpenOptions: Sendable {
   package var readOnly: Bool
   /// A file that does not exist is made, sparse, with `sizeBytes`. One that exists is served as it is.
   package var create: Bool
-  /// The size of the image, bytes. An existing file must have exactly this size: it is never cut or grown.
+  /// The size of the image, bytes. An existing file must not be smaller, and one that is larger is served as it is: it is never cut
+  /// or grown.
   package var sizeBytes: UInt64?
 
   package init(readOnly: Bool = false, create: Bool = false, sizeBytes: UInt64? = nil) {

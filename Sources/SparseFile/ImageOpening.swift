@@ -41,6 +41,8 @@ struct OpenedImage {
   var capabilities: Capabilities
   var trimUnitBytes: UInt64
   var warnings: [String]
+  /// There was no file at the path.
+  var wasMade = false
 }
 
 private struct ImageOpening {
@@ -59,7 +61,9 @@ private struct ImageOpening {
       do throws(ImageOpenError) {
         let lease = try lock(file)
         try grow(file)
-        return try measured(file, lease, guards)
+        var image = try measured(file, lease, guards)
+        image.wasMade = true
+        return image
       } catch {
         // Ours, unless another program was quicker with its locks: then it is that program's now.
         if case .locked = error.category { throw error }
@@ -210,13 +214,18 @@ private struct ImageOpening {
         warnings: warnings(file, lease, kind, isBlockDevice: isBlockDevice))
     }
     let sizeBytes = image.geometry.sizeBytes
-    if let wanted = options.sizeBytes, wanted != sizeBytes {
+    var complete = image
+    if let wanted = options.sizeBytes, wanted < sizeBytes {
+      // It has grown since it was made, which is how images become larger.
+      complete.warnings.append(
+        "image \(path) exists and has \(sizeBytes) bytes, more than the \(wanted) it would be made with: it is served as it is"
+      )
+    } else if let wanted = options.sizeBytes, wanted > sizeBytes {
       throw ImageOpenError(
         .cannotCreate,
         "image \(path) exists and has \(sizeBytes) bytes, not \(wanted): an image is never cut or grown here; drop --create and --size"
       )
     }
-    var complete = image
     if sizeBytes == 0 { complete.warnings.append("image \(path) is empty: clients will see a disk of 0 bytes") }
     if let format = signature(file, sizeBytes: sizeBytes) {
       complete.warnings.append(

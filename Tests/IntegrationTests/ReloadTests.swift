@@ -169,6 +169,24 @@ extension Integration {
       }
     }
 
+    /// Neither an empty image takes its place nor is one made: it may be back in a moment.
+    @Test func anImageThatIsOutOfSightIsServedOn() throws {
+      try withScratch { scratch in
+        let image = try scratch.makeImage("a.img", sizeBytes: 1 << 20)
+        let export = table("a", "a.img", "create = true\nsize = \"1MiB\"")
+        let server = try Reloadable(scratch, export)
+        #expect(try server.client("a").write(0, filled(1, 512)).isSuccess)
+        #expect(rename(image, scratch.file("away.img")) == 0)
+        let log = try server.reload(export)
+        #expect(log.contains("names no file any more") && log.contains("in force"), "\(log)")
+        let window = try server.reload(export + "window = { offset = \"64KiB\" }\n")
+        #expect(window.contains("no such file") && window.contains("nothing was changed"), "\(window)")
+        #expect(!exists(image))
+        #expect(try server.client("a").read(0, 512).data == filled(1, 512))
+        try server.daemon.stop()
+      }
+    }
+
     @Test func dropInsAreServedAndMayComeLater() throws {
       try withScratch { scratch in
         try scratch.makeImage("a.img", sizeBytes: 1 << 20)

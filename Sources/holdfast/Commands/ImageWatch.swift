@@ -10,21 +10,22 @@ import SystemPackage
 private let watchIntervalMilliseconds: UInt64 = 5000
 
 /// Looks at every path on a thread of its own, because a file system that hangs must not stop the event loop. Each image is
-/// reported once.
+/// reported once for each thing that becomes of its path.
 /// - Parameter images: what is served now.
 func watchImages(_ images: @escaping @Sendable () -> [(name: String, file: ImageFile)], logger: Logger) {
   let watch: @Sendable () -> Void = {
-    var told: Set<ImageIdentity> = []
+    var told: [ImageIdentity: ImageFile.PathMeaning] = [:]
     while true {
       sleepMilliseconds(watchIntervalMilliseconds)
       let now = images()
-      told.formIntersection(now.map(\.file.identity))
-      for (name, file) in now where !told.contains(file.identity) && file.wasReplaced() {
-        told.insert(file.identity)
-        let advice = "reload or restart the server to serve the new one"
-        logger.warning(
-          "\(file.path) names another file by now; clients still get the old one, \(advice)",
-          metadata: ["export": "\(name)"])
+      let served = Set(now.map(\.file.identity))
+      told = told.filter { served.contains($0.key) }
+      for (name, file) in now {
+        let meaning = file.pathMeaning()
+        guard told[file.identity, default: .thisImage] != meaning else { continue }
+        told[file.identity] = meaning
+        guard let text = sentence(file, meaning) else { continue }
+        logger.warning("\(text)", metadata: ["export": "\(name)"])
       }
     }
   }
@@ -32,5 +33,14 @@ func watchImages(_ images: @escaping @Sendable () -> [(name: String, file: Image
     try PosixThread.spawn(name: "image-watch", watch)
   } catch {
     logger.warning("replaced images will not be noticed: no thread: \(error)")
+  }
+}
+
+private func sentence(_ file: ImageFile, _ meaning: ImageFile.PathMeaning) -> String? {
+  switch meaning {
+  case .thisImage: nil
+  case .anotherFile:
+    "\(file.path) names another file by now; clients still get the old one, reload or restart the server to serve the new one"
+  case .nothing: "\(file.path) names no file any more; clients still get the old one, and a restart would not find it"
   }
 }

@@ -43,13 +43,19 @@ final class OpenImages: Sendable {
 
   /// Opens all of them or none; a file that was made for one of them is removed when another cannot be opened. Blocks. In the order of
   /// `plans`.
-  /// - Parameter defaultExport: the name of the export that also answers to the empty name.
-  func open(_ plans: [ExportPlan], defaultExport: String?) throws(CommandFailure) -> [OpenedExport] {
+  /// - Parameters:
+  ///   - defaultExport: the name of the export that also answers to the empty name.
+  ///   - servedPaths: of images that have clients. No file is made there: an empty one in the place of an image that is only out of
+  ///     sight would be served as that image.
+  func open(
+    _ plans: [ExportPlan], defaultExport: String?, servedPaths: Set<String> = []
+  ) throws(CommandFailure) -> [OpenedExport] {
     var opened: [String: OpenedExport] = [:]
     do throws(CommandFailure) {
       // Writable ones first: a read-only export of the same inode then uses the writable image.
       for plan in plans.filter({ !$0.isReadOnly }) + plans.filter(\.isReadOnly) {
-        opened[plan.name] = try open(plan, isDefault: plan.name == defaultExport)
+        opened[plan.name] = try open(
+          plan, isDefault: plan.name == defaultExport, mayMake: !servedPaths.contains(plan.path))
       }
     } catch {
       for each in opened.values where each.isNew { try? Files.unlink(each.file.path) }
@@ -58,9 +64,13 @@ final class OpenImages: Sendable {
     return plans.compactMap { opened[$0.name] }
   }
 
-  private func open(_ plan: ExportPlan, isDefault: Bool) throws(CommandFailure) -> OpenedExport {
-    let isNew = plan.createdSize != nil && (try? Files.stat(FilePath(plan.path))) == nil
-    let file = try openImage(plan.path, OpenOptions(plan), faults: plan.faults, guards: guards)
+  private func open(
+    _ plan: ExportPlan, isDefault: Bool, mayMake: Bool
+  ) throws(CommandFailure) -> OpenedExport {
+    var options = OpenOptions(plan)
+    if !mayMake { options.create = false }
+    let file = try openImage(plan.path, options, faults: plan.faults, guards: guards)
+    let isNew = file.wasMade
     for warning in file.warnings { logger.warning("\(warning)", metadata: ["export": "\(plan.name)"]) }
     do throws(CommandFailure) {
       let (image, shown) = try use(file, for: plan)

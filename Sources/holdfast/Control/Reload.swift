@@ -57,9 +57,17 @@ extension ExportControl {
   /// With the turn.
   private func change(to plan: ServePlan) throws(CommandFailure) -> ReloadReport {
     let (running, old) = state.withLock { ($0.running, $0.plan) }
-    let stale = Set(running.filter { $0.file.wasReplaced() }.map(\.export.plan.name))
-    let change = ConfigurationChange(from: running.map(\.export), old, to: plan, stale: stale)
-    let opened = try images.open(change.added + change.replaced, defaultExport: plan.defaultExport)
+    let meanings = running.map { ($0.export.plan, $0.file.pathMeaning()) }
+    let stale = Set(meanings.filter { $0.1 == .anotherFile }.map(\.0.name))
+    var change = ConfigurationChange(from: running.map(\.export), old, to: plan, stale: stale)
+    for (gone, meaning) in meanings where meaning == .nothing {
+      change.notices.append(
+        "export \"\(gone.name)\": \(gone.path) names no file any more; clients still get the old one, and a restart would not find it"
+      )
+    }
+    let opened = try images.open(
+      change.added + change.replaced, defaultExport: plan.defaultExport,
+      servedPaths: Set(running.map(\.export.plan.path)))
     do throws(ExportChangeError) {
       try apply(change, opened, plan)
     } catch {
