@@ -33,8 +33,13 @@ extension Transmission {
     // A small READ takes what is in memory or nothing: it cannot hang, and does not count.
     let mayHang = request.command != .read || Int(request.length) >= Limits.holeProbeBytesMin
     guard !mayHang || image.beginInline() else { return leave(request, payload: payload, token: nil) }
-    if mayHang { statistics.inline.set(request, beganNanoseconds: statistics.receivedNanoseconds) }
-    defer { if mayHang { image.endInline() } }
+    if mayHang { markInline(request) }
+    defer {
+      if mayHang {
+        statistics.inline.clear()
+        image.endInline()
+      }
+    }
     switch image.admit(request.range, request.lockMode) {
     case .waiting(let token): return leave(request, payload: payload, token: token, isWaiting: true)
     case .granted(let token):
@@ -168,6 +173,11 @@ extension Transmission {
     batch.appendError(request, wireError, text, offset: error.offset(inside: request), encoder: encoder)
   }
 
+  /// Shows a request that the worker executes and that may hang; until `statistics.inline.clear()`.
+  func markInline(_ request: Request) {
+    statistics.inline.set(request, beganNanoseconds: statistics.receivedNanoseconds)
+  }
+
   // MARK: Off the worker
 
   /// Waits for a sync without holding a lock: on the worker for a lone FUA write while syncs are quick, which saves two
@@ -175,6 +185,8 @@ extension Transmission {
   private func sync(_ request: Request, _ cold: inout ColdReads) {
     connection.server.chargeExisting(Limits.overheadBytes, to: connection)
     cold.willWaitForDisk()
+    // From here on it is in flight under its number; with both it would be told of twice.
+    statistics.inline.clear()
     image.syncThenReply(
       Job(
         transmission: self, request: request, id: begin(request), beganNanoseconds: statistics.receivedNanoseconds,
@@ -189,6 +201,7 @@ extension Transmission {
     _ request: Request, payload: RawSpan, token: LockToken?, isWaiting: Bool = false, runsHere: Bool = false
   ) -> Bool {
     let bytes = memoryBytes(request)
+    statistics.inline.clear()
     guard connection.server.charge(bytes, to: connection) == .granted else {
       if let token {
         if isWaiting { image.abandon(token) } else { image.finish(token, mutated: false) }

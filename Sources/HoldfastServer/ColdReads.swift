@@ -146,10 +146,12 @@ extension Transmission {
     _ request: Request, into room: inout MutableRawSpan, _ cold: inout ColdReads
   ) throws(BackendError) -> Bool {
     guard image.readDescriptor != nil, cold.mayWait(), image.beginWaiting() else { return false }
+    markInline(request)
     connection.server.workers.willSleep()
     defer {
       connection.server.workers.didWake()
       image.endWaiting()
+      statistics.inline.clear()
     }
     try image.backend.read(into: &room, at: request.offset)
     cold.hasWaited(beside: connection.descriptor)

@@ -67,7 +67,6 @@ extension Connection {
       }
       let turnBytes = receivedBytes + worker.batch.count
       let owesLittle = flush(&worker.batch)
-      worker.batch.account.rest()
       let mayReceive: Bool
       switch stop {
       case .finish: return .finish

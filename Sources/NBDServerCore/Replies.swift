@@ -119,6 +119,8 @@ package struct Replies: ~Copyable, Sendable {
 
   package var inFlightCount: Int { inFlight.count }
 
+  package func isInFlight(_ id: UInt64) -> Bool { inFlight[id] != nil }
+
   /// Those in flight that began before `nanoseconds`, in no order; at most `countMax`.
   package func operations(
     before nanoseconds: Int64, countMax: Int

@@ -82,6 +82,45 @@ final class LogRecorder: LogHandler, Sendable {
     #expect(recorder.lines(with: "has been in flight").count == 1)
   }
 
+  /// The worker waits for what is not in memory; it is no shorter wait for a short READ.
+  @Test func aLoneReadThatHangsIsToldOf() throws {
+    let recorder = LogRecorder()
+    let gate = GateBackend(MemoryBackend(sizeBytes: 1 << 20))
+    let server = try InProcessServer(PipeBackend(gate), limits: limits, log: recorder)
+    defer { gate.open() }
+    let client = try server.client()
+    gate.close(.read)
+    try client.submit(Cmd.read, offset: 4096, length: 4096)
+    #expect(gate.waitUntilHeld(.read))
+    #expect(eventually(seconds: 5) { recorder.lines(with: "has been in flight").count == 1 })
+    #expect(recorder.lines(with: "NBD_CMD_READ 4096+4096 of export \"disk\" has been in flight for ").count == 1)
+    #expect(server.server.status().slowOperations.map(\.offset) == [4096])
+    gate.open()
+    #expect(try client.receiveReply().isSuccess)
+    #expect(eventually(seconds: 5) { recorder.lines(with: "ended after").count == 1 })
+    #expect(server.server.status().slowOperations.isEmpty)
+  }
+
+  /// The write is done, and named no more: what hangs is its sync, under the number of the request.
+  @Test func aSyncThatHangsIsToldOfOnce() throws {
+    let recorder = LogRecorder()
+    let gate = GateBackend(MemoryBackend(sizeBytes: 1 << 20))
+    let server = try InProcessServer(gate, limits: limits, log: recorder)
+    defer { gate.open() }
+    let client = try server.client()
+    // Quick syncs are made on the worker itself.
+    for _ in 0..<2 { #expect(try client.write(0, bytes(1, 512), flags: 1).isSuccess) }
+    gate.close(.sync)
+    try client.submit(Cmd.write, flags: 1, offset: 4096, length: 512, payload: bytes(1, 512))
+    #expect(gate.waitUntilHeld(.sync))
+    #expect(eventually(seconds: 5) { !recorder.lines(with: "has been in flight").isEmpty })
+    #expect(server.server.status().slowOperations.map(\.offset) == [4096])
+    gate.open()
+    #expect(try client.receiveReply().isSuccess)
+    #expect(eventually(seconds: 5) { !recorder.lines(with: "ended after").isEmpty })
+    #expect(recorder.lines(with: "has been in flight").count == 1)
+  }
+
   @Test func whoWaitsForALockIsToldSo() throws {
     let recorder = LogRecorder()
     let gate = GateBackend(remoteMemory(sizeBytes: 1 << 20))
@@ -112,8 +151,10 @@ final class LogRecorder: LogHandler, Sendable {
     #expect(eventually(seconds: 5) { !recorder.lines(with: "more operations").isEmpty })
     #expect(recorder.lines(with: "has been in flight").count == 16)
     #expect(server.server.status().slowOperations.count == ServerStatus.slowOperationsMax)
+    #expect(eventually(seconds: 5) { recorder.lines(with: "has been in flight").count >= 32 })
     gate.open()
     for _ in 0..<100 { #expect(try client.receiveReply().isSuccess) }
+    #expect(eventually(seconds: 5) { !recorder.lines(with: "that took long have ended").isEmpty })
   }
 
   @Test func quickOnesAreNotToldOf() throws {

@@ -76,12 +76,6 @@ struct BatchAccount: ~Copyable {
     tally.removeAll()
   }
 
-  /// The lease holder has nothing in hand that might hang.
-  func rest() { transmission?.statistics.inline.clear() }
-
   /// The lease ends.
-  mutating func leave() {
-    rest()
-    transmission = nil
-  }
+  mutating func leave() { transmission = nil }
 }

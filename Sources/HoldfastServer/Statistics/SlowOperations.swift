@@ -2,6 +2,7 @@
 // flight; the data path only leaves its marks.
 
 import BlockBackend
+import EventLoops
 import Locking
 import Logging
 import NBDProtocol
@@ -17,25 +18,29 @@ struct OperationKey: Hashable, Sendable {
 }
 
 final class SlowOperations: Sendable {
-  /// Operations told of in one look, and remembered in all: a disk that hangs may have thousands.
+  /// Lines of one look, of each kind, and operations remembered in all: a disk that hangs may have thousands.
   private static let toldMax = 16
   private static let rememberedMax = 1024
 
   private struct Told {
+    let found: Found
     let line: String
     let metadata: Logger.Metadata
-    let beganNanoseconds: Int64
+    var beganNanoseconds: Int64 { found.operation.beganNanoseconds }
   }
 
   private struct State {
     var told: [OperationKey: Told] = [:]
     /// How long those took that have ended since the last look.
     var ended: [OperationKey: Int64] = [:]
+    var isLooking = false
   }
 
   /// Longer is slow; `Int64.max`: nothing is.
   let thresholdNanoseconds: Int64
   private let state = Locked(State())
+  /// It takes locks that requests need, and writes to the log: not on the loop.
+  private let queue = SlowLane(name: "watch", threadsMax: 1, idleSeconds: Lanes.idleSeconds).queue(runningMax: 1)
 
   init(thresholdNanoseconds: Int64) { self.thresholdNanoseconds = thresholdNanoseconds }
 
@@ -49,54 +54,62 @@ final class SlowOperations: Sendable {
   /// Something has been told of that has not ended.
   var awaitsAnEnd: Bool { state.withLock { !$0.told.isEmpty } }
 
-  /// Tells what is new. On the timer.
+  /// Has what is new told soon; one look at a time. On the timer.
   func look(at connections: [Connection], _ logger: Logger) {
-    guard thresholdNanoseconds < Int64.max else { return }
-    let now = MonotonicClock.nanoseconds
-    var slow: [OperationKey: Found] = [:]
-    for connection in connections {
-      for found in connection.operations(before: now - thresholdNanoseconds, countMax: SlowOperations.rememberedMax) {
-        slow[found.key] = found
-      }
+    guard thresholdNanoseconds < Int64.max, awaitsAnEnd || connections.contains(where: \.hasOperations) else { return }
+    let isFirst = state.withLock { !exchange(&$0.isLooking, with: true) }
+    guard isFirst else { return }
+    queue.submit { [self] in
+      tellOfEnds(logger)
+      tellOfNew(connections, logger)
+      state.withLock { $0.isLooking = false }
     }
-    tellOfEnds(slow, now, logger)
-    tellOfNew(slow, now, logger)
   }
 
-  private func tellOfEnds(_ slow: [OperationKey: Found], _ now: Int64, _ logger: Logger) {
+  private func tellOfEnds(_ logger: Logger) {
+    let now = MonotonicClock.nanoseconds
+    let gone = state.withLock { $0.told }.filter { !$0.value.found.isInFlight }
     let ended = state.withLock { state -> [(Told, nanoseconds: Int64)] in
-      let gone = state.told.filter { slow[$0.key] == nil }
       let ended = gone.map { ($0.value, state.ended[$0.key] ?? now - $0.value.beganNanoseconds) }
       for key in gone.keys { state.told[key] = nil }
       state.ended = state.ended.filter { state.told[$0.key] != nil }
       return ended
-    }
-    for (told, nanoseconds) in ended.sorted(by: { $0.0.beganNanoseconds < $1.0.beganNanoseconds }) {
+    }.sorted { $0.0.beganNanoseconds < $1.0.beganNanoseconds }
+    for (told, nanoseconds) in ended.prefix(SlowOperations.toldMax) {
       let seconds = secondsText(nanoseconds)
       logger.notice("\(told.line) ended after \(seconds) s", metadata: told.metadata.with("seconds", seconds))
     }
+    if ended.count > SlowOperations.toldMax {
+      logger.notice("and \(ended.count - SlowOperations.toldMax) more operations that took long have ended")
+    }
   }
 
-  private func tellOfNew(_ slow: [OperationKey: Found], _ now: Int64, _ logger: Logger) {
+  private func tellOfNew(_ connections: [Connection], _ logger: Logger) {
     let known = state.withLock { Set($0.told.keys) }
-    let new = slow.values.filter { !known.contains($0.key) }
-      .sorted { $0.operation.beganNanoseconds < $1.operation.beganNanoseconds }
-    for found in new.prefix(SlowOperations.toldMax) {
-      let told = Told(
-        line: found.line, metadata: found.metadata, beganNanoseconds: found.operation.beganNanoseconds)
-      let isKept = state.withLock { state in
-        guard state.told.count < SlowOperations.rememberedMax else { return false }
-        state.told[found.key] = told
-        return true
-      }
-      guard isKept else { return }
-      let seconds = secondsText(now - told.beganNanoseconds)
+    let room = SlowOperations.rememberedMax - known.count
+    guard room > 0 else { return }
+    let before = MonotonicClock.nanoseconds - thresholdNanoseconds
+    // What is known is found again, hence no more than this to find something new.
+    var left = SlowOperations.rememberedMax + known.count
+    var new: [Found] = []
+    for connection in connections where left > 0 {
+      let found = connection.operations(before: before, countMax: left)
+      left -= found.count
+      new += found.filter { !known.contains($0.key) }
+    }
+    new.sort { $0.operation.beganNanoseconds < $1.operation.beganNanoseconds }
+    for found in new.prefix(min(room, SlowOperations.toldMax)) {
+      let told = Told(found: found, line: found.line, metadata: found.metadata)
+      let seconds = secondsText(MonotonicClock.nanoseconds - told.beganNanoseconds)
+      let reason = found.waitsFor
+      state.withLock { $0.told[found.key] = told }
       logger.warning(
-        "\(told.line) has been in flight for \(seconds) s and waits for \(found.waitsFor)",
+        "\(told.line) has been in flight for \(seconds) s and waits for \(reason)",
         metadata: told.metadata.with("seconds", seconds))
     }
     if new.count > SlowOperations.toldMax {
-      logger.warning("\(new.count - SlowOperations.toldMax) more operations have been in flight for as long")
+      let more = "\(new.count - SlowOperations.toldMax) more operations have been in flight for as long"
+      logger.warning("\(left > 0 ? "" : "at least ")\(more)")
     }
   }
 
@@ -106,7 +119,23 @@ final class SlowOperations: Sendable {
     let operation: Replies.Operation
     let connection: Connection
     let transmission: Transmission
-    let state: SlowOperation.State
+    /// Its lock, or its place in the queue for one.
+    let token: LockToken?
+
+    /// Asks the image.
+    var state: SlowOperation.State {
+      if let token, transmission.image.isWaiting(token) { return .lock }
+      return operation.request.command == .flush ? .sync : .disk
+    }
+
+    /// It has not ended since.
+    var isInFlight: Bool {
+      switch key.place {
+      case .inline(let version): transmission.statistics.inline.read()?.version == version
+      case .ring(let version): transmission.statistics.ring.read()?.version == version
+      case .job(let id): connection.replies.withLock { $0.isInFlight(id) }
+      }
+    }
 
     var waitsFor: String {
       switch state {
@@ -147,6 +176,12 @@ extension Logger.Metadata {
 }
 
 extension Connection {
+  /// Something is in flight that may turn out to be slow.
+  fileprivate var hasOperations: Bool {
+    guard let transmission else { return false }
+    return transmission.statistics.inline.isSet || replies.withLock { $0.inFlightCount > 0 }
+  }
+
   /// What is in flight since before `nanoseconds`, in no order; at most `countMax`. Any thread.
   func operations(before nanoseconds: Int64, countMax: Int) -> [SlowOperations.Found] {
     guard let transmission else { return [] }
@@ -159,15 +194,13 @@ extension Connection {
       found.append(
         SlowOperations.Found(
           key: OperationKey(connection: id, place: place(mark.version)), operation: mark.operation, connection: self,
-          transmission: transmission, state: .disk))
+          transmission: transmission, token: nil))
     }
     for (job, operation, token) in replies.withLock({ $0.operations(before: nanoseconds, countMax: countMax) }) {
-      let isWaiting = token.map { transmission.image.isWaiting($0) } ?? false
       found.append(
         SlowOperations.Found(
           key: OperationKey(connection: id, place: .job(job)), operation: operation, connection: self,
-          transmission: transmission,
-          state: isWaiting ? .lock : operation.request.command == .flush ? .sync : .disk))
+          transmission: transmission, token: token))
     }
     return found
   }
