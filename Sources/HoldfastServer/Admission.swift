@@ -249,7 +249,7 @@ extension Transmission {
     connection.setToken(token, of: job.id)
     job.token = token
     if isWaiting {
-      image.park(Parked(job), behind: token)
+      image.park(Parked(job, isQueued: true), behind: token)
     } else if runsHere {
       job.sender = .leaseHolder
       job.run()

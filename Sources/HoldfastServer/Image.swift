@@ -156,7 +156,7 @@ package final class Image: Sendable {
     guard !granted.isEmpty else { return }
     let now = MonotonicClock.nanoseconds
     for job in granted {
-      if let began = job.beganNanoseconds { statistics.lockWaits.add(nanoseconds: now - began) }
+      if let queued = job.queuedNanoseconds { statistics.lockWaits.add(nanoseconds: now - queued) }
       schedule(job)
     }
   }

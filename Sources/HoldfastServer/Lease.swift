@@ -70,9 +70,15 @@ extension Connection {
       let mayReceive: Bool
       switch stop {
       case .finish: return .finish
-      case .pause: mayReceive = false
-      case .handOver: return .othersWait
-      case .needsBytes: mayReceive = owesLittle
+      case .pause:
+        worker.batch.account.leaveOver(true)
+        mayReceive = false
+      case .handOver:
+        worker.batch.account.leaveOver(true)
+        return .othersWait
+      case .needsBytes:
+        worker.batch.account.leaveOver(false)
+        mayReceive = owesLittle
       }
       guard isAlive else { return .finish }
       let mustDrain = leaseHolderAwaitsRoom.load(ordering: .relaxed)

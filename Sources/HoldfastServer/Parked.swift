@@ -1,6 +1,7 @@
 // Who waits for a range lock or for a sync: a request on its way from one thread to another, or the operator's business.
 
 import BlockBackend
+import Syscalls
 import SystemPackage
 
 /// Taken out of a queue exactly once.
@@ -18,20 +19,21 @@ struct Parked: Sendable {
 
   /// Where it runs once it holds its lock.
   let lane: Lane
-  /// When its request was received, nanoseconds of the monotonic clock. Nil: it is none.
-  let beganNanoseconds: Int64?
+  /// Since when its request waits for a lock, nanoseconds of the monotonic clock. Nil: it is none, or does not.
+  let queuedNanoseconds: Int64?
   private let content: Content
 
-  init(_ job: consuming Job) {
+  /// - Parameter isQueued: for a lock.
+  init(_ job: consuming Job, isQueued: Bool = false) {
     lane = job.isLongEffect ? .effects : .slow
-    beganNanoseconds = job.beganNanoseconds
+    queuedNanoseconds = isQueued ? MonotonicClock.nanoseconds : nil
     content = .job(Handoff(job))
   }
 
   /// `wake` is called on whatever thread grants the lock or ends the sync; it must not wait.
   init(waking wake: @escaping @Sendable (Errno?) -> Void) {
     lane = .here
-    beganNanoseconds = nil
+    queuedNanoseconds = nil
     content = .waiter(wake)
   }
 

@@ -97,7 +97,7 @@ package enum MetricFamily: String, CaseIterable, Sendable {
     case .readBytes: "Bytes of READs answered with data."
     case .writtenBytes: "Bytes of WRITEs that succeeded."
     case .zeroedBytes: "Bytes made zero by WRITE_ZEROES, by how."
-    case .trimmedBytes: "Bytes whose storage TRIM gave back."
+    case .trimmedBytes: "Bytes that TRIM punched or discarded."
     case .inflightRequests: "Requests that have left their worker: they wait for a lock, a disk or a sync."
     case .slowOperations: "Requests in flight for longer than slow-operation, at most 64."
     case .rangeLockWaits: "Requests that had to wait for another one on their range and have got their lock."

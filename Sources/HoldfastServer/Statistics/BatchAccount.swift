@@ -18,16 +18,25 @@ struct BatchAccount: ~Copyable {
   /// The lease of a connection begins, or its handshake has ended.
   mutating func enter(_ transmission: Transmission?) {
     self.transmission = transmission
-    transmission?.statistics.receivedNanoseconds = receivedNanoseconds
+    if let statistics = transmission?.statistics, statistics.receivedNanoseconds == 0 {
+      statistics.receivedNanoseconds = receivedNanoseconds
+    }
   }
 
   // MARK: A batch
 
-  /// The bytes of a batch have come.
+  /// The bytes of a batch have come; or requests that had come with an earlier one, and could not be taken then, get their turn.
   mutating func begin() {
+    if let statistics = transmission?.statistics, statistics.hasLeftOver {
+      receivedNanoseconds = statistics.receivedNanoseconds
+      return
+    }
     receivedNanoseconds = MonotonicClock.nanoseconds
     transmission?.statistics.receivedNanoseconds = receivedNanoseconds
   }
+
+  /// Requests that have come were not taken.
+  func leaveOver(_ leavesSome: Bool) { transmission?.statistics.hasLeftOver = leavesSome }
 
   @inline(__always)
   mutating func succeeded(_ command: CountedCommand, bytes: Int) { tally.succeeded(command, bytes: bytes) }

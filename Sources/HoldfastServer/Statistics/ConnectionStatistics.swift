@@ -12,6 +12,7 @@ final class ConnectionStatistics: Sendable {
 
   /// When the bytes came that the lease holder looks at, nanoseconds of the monotonic clock. Written and read by it alone.
   private let received = Atomic<Int64>(0)
+  private let leftOver = Atomic<Bool>(false)
 
   /// What the lease holder does that might hang.
   let inline = OperationMark()
@@ -23,6 +24,12 @@ final class ConnectionStatistics: Sendable {
   var receivedNanoseconds: Int64 {
     get { received.load(ordering: .relaxed) }
     set { received.store(newValue, ordering: .relaxed) }
+  }
+
+  /// A request that came then has not been taken. As above; it goes with the connection from lease to lease.
+  var hasLeftOver: Bool {
+    get { leftOver.load(ordering: .relaxed) }
+    set { leftOver.store(newValue, ordering: .relaxed) }
   }
 
   func add(_ command: CountedCommand, requests count: Int, errors failed: Int = 0, bytes moved: Int) {
