@@ -127,8 +127,7 @@ let dashboardScript = #"""
     if (item.hidden) chips.push(h("span", { class: "chip warn" }, "leaving"));
     if (item.latched_error) chips.push(h("span", { class: "chip bad" }, "sync failed: " + item.latched_error));
     let map = maps.get(item.name);
-    if (!map) { map = { node: h("div", { class: "map" }), at: 0 }; maps.set(item.name, map); }
-    if (performance.now() - map.at > mapEveryMs) { map.at = performance.now(); drawMap(item.name, map); }
+    if (!map) { map = { node: h("div", { class: "map" }), at: -Infinity }; maps.set(item.name, map); }
     const used = item.allocated_bytes === null ? "" : `, ${bytes(item.allocated_bytes)} allocated`;
     return h("div", { class: "card", "data-export": item.name },
       h("div", { class: "row" }, h("h3", {}, item.name), h("span", {}, ...chips)),
@@ -140,6 +139,23 @@ let dashboardScript = #"""
         fact("requests", count(rate.requests) + "/s"), fact("connections", count(item.connections)),
         fact("in flight", count(item.in_flight)), fact("lock waiters", count(item.lock_waiters)),
         fact("errors", count(now.errors), now.errors > 0 ? "b" : "")));
+  }
+
+  // One at a time, the oldest of those that can be seen.
+  let isMapping = false;
+  async function drawNextMap() {
+    const isVisible = node => {
+      const box = node.getBoundingClientRect();
+      return box.bottom > 0 && box.top < window.innerHeight;
+    };
+    const due = [...maps].filter(([, map]) => performance.now() - map.at > mapEveryMs && isVisible(map.node));
+    if (isMapping || due.length === 0) return;
+    const [name, map] = due.reduce((a, b) => a[1].at <= b[1].at ? a : b);
+    isMapping = true;
+    map.at = performance.now();
+    await drawMap(name, map);
+    isMapping = false;
+    drawNextMap();
   }
 
   async function drawMap(name, map) {
@@ -251,6 +267,7 @@ let dashboardScript = #"""
         const status = await answer.json();
         if (last && status.uptime_seconds < last.uptime_seconds) { last = null; samples.length = 0; }
         draw(status);
+        drawNextMap();
         document.body.dataset.updates = ++updates;
       } catch (error) {
         $("state").className = "chip bad";

@@ -1,5 +1,6 @@
 // Maps of images for the dashboard. Each cell is looked at under a shared lock on its bytes, as block status is (I3); nobody waits
-// for a lock, so a cell that is being written keeps what was known. A look takes at most so long and goes on where it stopped.
+// for a lock, so a cell that is being written keeps what was known. Writers of the cell wait meanwhile, so a look at one is short.
+// A look at an image takes at most so long and goes on where it stopped, and nine times as long nobody looks at any.
 
 import BlockBackend
 import EventLoops
@@ -12,9 +13,11 @@ final class ImageMapper: Sendable {
   /// A map is made anew when it is asked for and older than this.
   private static let ageNanosecondsMax: Int64 = 3_000_000_000
   /// Of one look.
-  private static let lookNanosecondsMax: Int64 = 200_000_000
+  private static let lookNanosecondsMax: Int64 = 100_000_000
+  /// Rests after a look, in looks: together they take a tenth of one thread at most.
+  private static let restPerLook: Int64 = 9
   /// Extents of one cell that are counted; the rest of it is taken for data, as everything that is in doubt.
-  private static let extentsPerCellMax = 1024
+  private static let extentsPerCellMax = 64
   /// Images whose maps are kept.
   private static let imagesMax = 256
 
@@ -24,39 +27,64 @@ final class ImageMapper: Sendable {
     var nextCell = 0
     /// Nanoseconds of the monotonic clock; nil: never.
     var lookedAt: Int64?
+  }
+
+  private struct Maps {
+    var entries: [ObjectIdentifier: Entry] = [:]
+    /// Whose turns come, in order; each once.
+    var wanted: [Image] = []
     var isLooking = false
   }
 
-  private let entries = Locked<[ObjectIdentifier: Entry]>([:])
-  /// Two threads: an image that hangs leaves one for the others.
-  private let lane = SlowLane(name: "maps", threadsMax: 2, idleSeconds: Lanes.idleSeconds)
-  private let queue: SlowLane.Queue
-
-  init() { queue = lane.queue(runningMax: 2) }
+  private let maps = Locked(Maps())
+  private let queue = SlowLane(name: "maps", threadsMax: 1, idleSeconds: Lanes.idleSeconds).queue(runningMax: 1)
 
   /// What is known of the image. Asks for more in the background when that is old. Any thread; waits for nothing.
   func map(of image: Image) -> AllocationMap {
     let key = ObjectIdentifier(image)
     let size = image.backend.geometry.sizeBytes
     let now = MonotonicClock.nanoseconds
-    let (map, mustLook) = entries.withLock { entries -> (AllocationMap, Bool) in
-      if entries[key] == nil, entries.count >= ImageMapper.imagesMax { entries = entries.filter { $0.value.isLooking } }
-      var entry = entries[key] ?? Entry(map: AllocationMap(sizeBytes: size))
+    // On a network file system or FUSE each question may take long, with the lock of its bytes held.
+    guard image.isLocal else { return AllocationMap(sizeBytes: size) }
+    let (map, mustLook) = maps.withLock { maps -> (AllocationMap, Bool) in
+      if maps.entries[key] == nil, maps.entries.count >= ImageMapper.imagesMax { maps.entries = [:] }
+      var entry = maps.entries[key] ?? Entry(map: AllocationMap(sizeBytes: size))
       // Grown, or another image at the same place in memory.
       if entry.map.sizeBytes != size { entry = Entry(map: AllocationMap(sizeBytes: size)) }
+      maps.entries[key] = entry
       let isOld = entry.lookedAt.map { now - $0 > ImageMapper.ageNanosecondsMax || entry.nextCell > 0 } ?? true
-      let mustLook = isOld && !entry.isLooking
-      if mustLook { entry.isLooking = true }
-      entries[key] = entry
+      if isOld, maps.wanted.count < ImageMapper.imagesMax, !maps.wanted.contains(where: { $0 === image }) {
+        maps.wanted.append(image)
+      }
+      let mustLook = !maps.wanted.isEmpty && !maps.isLooking
+      if mustLook { maps.isLooking = true }
       return (entry.map, mustLook)
     }
-    if mustLook { queue.submit { [self] in look(at: image) } }
+    if mustLook { queue.submit { [self] in lookAtAll() } }
     return map
+  }
+
+  private func lookAtAll() {
+    while true {
+      let image = maps.withLock { maps -> Image? in
+        guard let next = maps.wanted.first else {
+          maps.isLooking = false
+          return nil
+        }
+        maps.wanted.removeFirst()
+        return next
+      }
+      guard let image else { return }
+      let begun = MonotonicClock.nanoseconds
+      look(at: image)
+      let taken = MonotonicClock.nanoseconds - begun
+      sleep(for: .nanoseconds(ImageMapper.restPerLook * taken))
+    }
   }
 
   private func look(at image: Image) {
     let key = ObjectIdentifier(image)
-    guard var entry = entries.withLock({ $0[key] }) else { return }
+    guard var entry = maps.withLock({ $0.entries[key] }) else { return }
     let begun = MonotonicClock.nanoseconds
     let count = entry.map.usedCount
     while entry.nextCell < count {
@@ -68,12 +96,11 @@ final class ImageMapper: Sendable {
     }
     if entry.nextCell >= count { entry.nextCell = 0 }
     entry.lookedAt = MonotonicClock.nanoseconds
-    entry.isLooking = false
     let looked = entry
-    entries.withLock { entries in
+    maps.withLock { maps in
       // Another size was seen meanwhile: this look was in vain.
-      guard entries[key]?.map.sizeBytes == looked.map.sizeBytes else { return }
-      entries[key] = looked
+      guard maps.entries[key]?.map.sizeBytes == looked.map.sizeBytes else { return }
+      maps.entries[key] = looked
     }
   }
 }
