@@ -11,12 +11,24 @@ package struct HTTPRequest: Sendable, Equatable {
   package var query: [String: String]
   /// As it was sent; nil from HTTP/1.0 clients without one.
   package var host: String?
+  /// A browser sends it for a page of another site (Sec-Fetch-Site).
+  package var isOfAnotherSite: Bool
+  /// A browser goes there, as by a link (Sec-Fetch-Mode).
+  package var isNavigation: Bool
 
-  package init(method: Method, path: String, query: [String: String] = [:], host: String? = nil) {
+  /// Pages of other sites may link to the dashboard, and fetch nothing.
+  package var mayBeAnswered: Bool { !isOfAnotherSite || isNavigation && path == "/" }
+
+  package init(
+    method: Method, path: String, query: [String: String] = [:], host: String? = nil, isOfAnotherSite: Bool = false,
+    isNavigation: Bool = false
+  ) {
     self.method = method
     self.path = path
     self.query = query
     self.host = host
+    self.isOfAnotherSite = isOfAnotherSite
+    self.isNavigation = isNavigation
   }
 
   /// What the bytes that have come so far are.
@@ -42,6 +54,8 @@ package struct HTTPRequest: Sendable, Equatable {
     case .line(let line): start = line
     }
     var hosts: [String] = []
+    var isOfAnotherSite = false
+    var isNavigation = false
     var fields = 0
     while true {
       guard let line = lines.next() else { return tooLongOrMore(bytes) }
@@ -50,13 +64,17 @@ package struct HTTPRequest: Sendable, Equatable {
       guard fields <= fieldsMax else { return .refused(.headTooLarge) }
       guard let (name, value) = field(line) else { return .refused(.badRequest) }
       if name == "host" { hosts.append(value) }
+      if name == "sec-fetch-site", value == "cross-site" || value == "same-site" { isOfAnotherSite = true }
+      if name == "sec-fetch-mode", value == "navigate" { isNavigation = true }
       // No body belongs to what we answer.
       if name == "transfer-encoding" || (name == "content-length" && value != "0") { return .refused(.badRequest) }
     }
     if lines.position > headBytesMax { return .refused(.headTooLarge) }
     guard hosts.count <= 1, !start.needsHost || hosts.count == 1 else { return .refused(.badRequest) }
     return .complete(
-      HTTPRequest(method: start.method, path: start.path, query: start.query, host: hosts.first))
+      HTTPRequest(
+        method: start.method, path: start.path, query: start.query, host: hosts.first,
+        isOfAnotherSite: isOfAnotherSite, isNavigation: isNavigation))
   }
 
   private static func tooLongOrMore(_ bytes: [UInt8]) -> Progress {

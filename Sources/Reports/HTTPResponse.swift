@@ -3,6 +3,7 @@
 package enum HTTPStatus: Int, Sendable, CaseIterable {
   case ok = 200
   case badRequest = 400
+  case forbidden = 403
   case notFound = 404
   case methodNotAllowed = 405
   case requestTimeout = 408
@@ -16,6 +17,7 @@ package enum HTTPStatus: Int, Sendable, CaseIterable {
     switch self {
     case .ok: "OK"
     case .badRequest: "Bad Request"
+    case .forbidden: "Forbidden"
     case .notFound: "Not Found"
     case .methodNotAllowed: "Method Not Allowed"
     case .requestTimeout: "Request Timeout"
@@ -60,6 +62,8 @@ package struct HTTPResponse: Sendable, Equatable {
     var head = "HTTP/1.1 \(status.rawValue) \(status.reason)\r\n"
     head += "Content-Type: \(content.rawValue)\r\nContent-Length: \(body.count)\r\nConnection: close\r\n"
     head += "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n"
+    // No page of another site may take it for a picture or a script.
+    head += "Cross-Origin-Resource-Policy: same-origin\r\n"
     if status == .methodNotAllowed { head += "Allow: GET, HEAD\r\n" }
     if content == .html || content == .svg {
       // The page is made of itself alone, and nobody may frame it.
@@ -76,11 +80,17 @@ package struct HTTPResponse: Sendable, Equatable {
 }
 
 /// Whether a client that names `host` means us. A page of another site may make a browser connect to this machine under a name of
-/// its own (DNS rebinding) and read the answers; it cannot do so under an address or "localhost".
-package func isOurHost(_ host: String) -> Bool {
+/// its own (DNS rebinding) and read the answers; it cannot do so under an address, "localhost", or the name of this machine.
+/// - Parameter machine: its name, with its domain or without.
+package func isOurHost(_ host: String, machine: String? = nil) -> Bool {
   if host.hasPrefix("[") { return host.contains("]") }
   let name = host.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)[0].lowercased()
   if name == "localhost" { return true }
+  if let machine = machine?.lowercased(), !machine.isEmpty, !name.isEmpty,
+    name == machine || name == machine.prefix(while: { $0 != "." })
+  {
+    return true
+  }
   let numbers = name.split(separator: ".", omittingEmptySubsequences: false)
   return numbers.count == 4 && numbers.allSatisfy { UInt8($0) != nil }
 }

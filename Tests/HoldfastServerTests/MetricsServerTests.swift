@@ -67,6 +67,43 @@ import Testing
     #expect(try endpoint.say("\u{0}\r\n\r\n").hasPrefix("HTTP/1.1 400 "))
   }
 
+  /// Whatever address is listened at, and whoever sends the browser here.
+  @Test func pagesOfOtherSitesLearnNothing() throws {
+    let server = try InProcessServer(MemoryBackend(sizeBytes: 1 << 20))
+    let metrics = MetricsServer(server.server, version: "")
+    defer { metrics.close() }
+    let port = try metrics.listen(tcp: .ipv4(bytes: [0, 0, 0, 0], port: 0)).port!
+    func status(_ path: String, host: String = "localhost", _ fields: String = "") throws -> String {
+      let socket = try RawSocket(loopback: port)
+      try socket.send(Array("GET \(path) HTTP/1.1\r\nHost: \(host)\r\n\(fields)\r\n".utf8))
+      let answer = String(decoding: try socket.receiveUntilEnd(), as: UTF8.self)
+      #expect(answer.contains("\r\nCross-Origin-Resource-Policy: same-origin\r\n"))
+      return String(answer.dropFirst(9).prefix(3))
+    }
+    #expect(try status("/metrics", host: "evil.example:\(port)") == "421")
+    #expect(try status("/metrics", host: "192.0.2.1:\(port)") == "200")
+    let foreign = "Sec-Fetch-Site: cross-site\r\n"
+    #expect(try status("/status.json", foreign) == "403")
+    #expect(try status("/status.json", "Sec-Fetch-Site: same-site\r\n") == "403")
+    #expect(try status("/status.json", foreign + "Sec-Fetch-Mode: navigate\r\n") == "403")
+    #expect(try status("/", foreign + "Sec-Fetch-Mode: navigate\r\n") == "200")
+    #expect(try status("/", foreign + "Sec-Fetch-Mode: no-cors\r\n") == "403")
+    #expect(try status("/status.json", "Sec-Fetch-Site: same-origin\r\n") == "200")
+    #expect(try status("/status.json", "Sec-Fetch-Site: none\r\n") == "200")
+  }
+
+  /// As many as may be there at all, and as many as there are threads that have begun to speak: the next one is answered at once.
+  @Test func aScraperNeedNotWaitForTheSilent() throws {
+    let endpoint = try Endpoint()
+    let silent = try (0..<40).map { _ in try RawSocket(loopback: endpoint.port) }
+    for socket in silent.suffix(8) { try socket.send([0x47]) }
+    #expect(try endpoint.get("/metrics").head.hasPrefix("HTTP/1.1 200 "))
+    // Who had begun has kept its place, and its time is not over.
+    try silent[39].send(Array("ET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n".utf8))
+    #expect(String(decoding: try silent[39].receiveUntilEnd(), as: UTF8.self).hasPrefix("HTTP/1.1 200 "))
+    for socket in silent { socket.close() }
+  }
+
   /// Clients that say nothing, or say it byte by byte, keep nobody from being answered, neither here nor at NBD.
   @Test func silentClientsStopNobody() throws {
     let endpoint = try Endpoint()
@@ -95,7 +132,7 @@ import Testing
 
   /// A cell that is being written keeps what was known of it; nobody waits for the picture, and the picture for nobody.
   @Test func theMapOfAnImageIsDrawnBesideItsWriters() throws {
-    let gate = GateBackend(remoteMemory(sizeBytes: 16 << 20))
+    let gate = GateBackend(MemoryBackend(sizeBytes: 16 << 20))
     let endpoint = try Endpoint(gate)
     defer { gate.open() }
     let client = try endpoint.server.client()
@@ -111,5 +148,13 @@ import Testing
     #expect(try endpoint.get("/map.svg?export=disk").body.contains("map-unknown"))
     gate.open()
     #expect(try client.receiveReply().isSuccess)
+  }
+
+  /// A file system that may hang is not asked for a picture.
+  @Test func theMapOfARemoteImageStaysUnknown() throws {
+    let gate = GateBackend(remoteMemory(sizeBytes: 16 << 20))
+    let endpoint = try Endpoint(gate)
+    for _ in 0..<3 { #expect(try endpoint.get("/map.svg?export=disk").body.contains("map-unknown")) }
+    #expect(!gate.arrived.contains { $0.kind == .extents })
   }
 }

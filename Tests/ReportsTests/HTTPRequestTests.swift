@@ -94,6 +94,26 @@ import Testing
   ])
   func namesOfOtherSitesAreNotOurs(host: String, isOurs: Bool) { #expect(isOurHost(host) == isOurs) }
 
+  @Test func theNameOfTheMachineIsOurs() {
+    for host in ["disks", "Disks:9810", "disks.example.org"] { #expect(isOurHost(host, machine: "disks.example.org")) }
+    for host in ["disks.evil.example", "example.org", ""] { #expect(!isOurHost(host, machine: "disks.example.org")) }
+    #expect(!isOurHost("", machine: ""))
+  }
+
+  @Test func pagesOfOtherSitesMayLinkAndNothingElse() {
+    func mayBeAnswered(_ path: String, _ fields: String) -> Bool? {
+      guard case .complete(let request) = parse("GET \(path) HTTP/1.1\r\nHost: h\r\n\(fields)\r\n") else { return nil }
+      return request.mayBeAnswered
+    }
+    for site in ["cross-site", "same-site"] {
+      #expect(mayBeAnswered("/", "Sec-Fetch-Site: \(site)\r\n") == false)
+      #expect(mayBeAnswered("/", "Sec-Fetch-Site: \(site)\r\nSec-Fetch-Mode: navigate\r\n") == true)
+      #expect(mayBeAnswered("/metrics", "Sec-Fetch-Mode: navigate\r\nSec-Fetch-Site: \(site)\r\n") == false)
+    }
+    #expect(mayBeAnswered("/metrics", "Sec-Fetch-Site: same-origin\r\n") == true)
+    #expect(mayBeAnswered("/metrics", "") == true)
+  }
+
   @Test func headHasTheLengthButNotTheBody() {
     let get = String(decoding: HTTPResponse(.json, "{}").bytes(to: .get), as: UTF8.self)
     let head = String(decoding: HTTPResponse(.json, "{}").bytes(to: .head), as: UTF8.self)

@@ -12,33 +12,41 @@ import Syscalls
 import SystemPackage
 
 package final class MetricsServer: Sendable {
-  /// Clients at once; further ones are told to come back. A scraper needs one, a browser two or three for each page.
+  /// Clients at once. A scraper needs one, a browser two or three for each page. For one more the oldest silent one goes; when
+  /// there is none, the new one is told to come back.
   private static let clientsMax = 32
   private static let threadsMax = 4
-  /// From accept to the end of the request, and then to the end of the answer.
-  private static let patienceNanoseconds: Int64 = 5_000_000_000
-  /// How long a client may take to see that the answer is complete.
-  private static let lingerNanoseconds: Int64 = 500_000_000
+  private static let tickMilliseconds = 200
 
   private let server: Server
   private let version: String
   private let mapper = ImageMapper()
   private let loop = EventLoop(label: "holdfast.metrics")
-  private let clients: SlowLane.Queue
-  private let clientCount = Atomic<Int>(0)
+  private let threads: SlowLane.Queue
+  private let room = Locked(Room())
+  private let closed = Atomic<Bool>(false)
   private let listeners = Locked<[Open]>([])
+  /// Of this machine; nil: not known.
+  private let hostName: String?
 
   private struct Open: Sendable {
     let listener: Listener
     let file: UnixSocketFile?
   }
 
+  private struct Room {
+    var clients: [ObjectIdentifier: MetricsClient] = [:]
+    /// While there are clients.
+    var tick: LoopTimer?
+  }
+
   /// - Parameter version: of the program.
   package init(_ server: Server, version: String) {
     self.server = server
     self.version = version
-    clients = SlowLane(name: "metrics", threadsMax: MetricsServer.threadsMax, idleSeconds: Lanes.idleSeconds)
+    threads = SlowLane(name: "metrics", threadsMax: MetricsServer.threadsMax, idleSeconds: Lanes.idleSeconds)
       .queue(runningMax: MetricsServer.threadsMax)
+    hostName = try? Files.text(of: "/proc/sys/kernel/hostname")
   }
 
   /// Listens on a TCP address; port 0 takes a free one. Any thread.
@@ -46,8 +54,8 @@ package final class MetricsServer: Sendable {
   package func listen(tcp address: SocketAddress) throws(Errno) -> SocketAddress {
     let socket = try Sockets.listenTCP(address)
     let bound = try Sockets.localAddress(socket.number) ?? address
-    // Where only this machine connects, a name in the request that is not one of this machine is a trick of a web page.
-    try add(socket, file: nil, checksHost: bound.isLocal)
+    // A web page can make a browser connect here under a name of its own, wherever we listen.
+    try add(socket, file: nil, checksHost: true)
     return bound
   }
 
@@ -71,107 +79,76 @@ package final class MetricsServer: Sendable {
     listeners.withLock { $0.append(Open(listener: listener, file: file)) }
   }
 
-  /// Accepts no more, and removes the files. Once; any thread.
+  /// Accepts no more, drops the clients, and removes the files. Once; any thread.
   package func close() {
     for open in listeners.withLock({ exchange(&$0, with: []) }) {
       open.listener.close()
       open.file?.remove()
     }
+    closed.store(true, ordering: .sequentiallyConsistent)
+    for client in clients { client.closeIfWaiting() }
   }
 
-  // MARK: One client
+  // MARK: Clients
+
+  private var clients: [MetricsClient] { room.withLock { Array($0.clients.values) } }
+
+  var isClosed: Bool { closed.load(ordering: .sequentiallyConsistent) }
 
   private func accept(_ socket: consuming OwnedDescriptor, checksHost: Bool) {
-    let count = clientCount.add(1, ordering: .relaxed).newValue
-    let handoff = Handoff(socket)
-    if count > MetricsServer.clientsMax {
+    guard !isClosed else { return }
+    if room.withLock({ $0.clients.count }) >= MetricsServer.clientsMax, !makeRoom() {
       // A short answer fits any socket: the loop does not wait for it.
-      let socket = handoff.take()
       let bytes = HTTPResponse(.unavailable, "too many clients").bytes(to: .get)
       _ = try? Sockets.send(socket.number, bytes.rawBytes, flags: .dontWait)
-      clientCount.subtract(1, ordering: .relaxed)
       return
     }
-    clients.submit { [self] in
-      let socket = handoff.take()
-      serve(socket.number, checksHost: checksHost)
-      clientCount.subtract(1, ordering: .relaxed)
+    let client = MetricsClient(socket, loop: loop, server: self, checksHost: checksHost)
+    let needsTick = room.withLock { room in
+      room.clients[ObjectIdentifier(client)] = client
+      return room.tick == nil
     }
+    if needsTick { startTicking() }
+    client.begin()
+    // `close` may have looked before it was there.
+    if isClosed { client.closeIfWaiting() }
   }
 
-  private func serve(_ socket: Int32, checksHost: Bool) {
-    do throws(Errno) {
-      try Sockets.setNonblocking(socket, true)
-      let (method, response) = try receive(socket, checksHost: checksHost)
-      try send(response.bytes(to: method), to: socket)
-      finish(socket)
-    } catch {
-      // The client is gone, or too slow: there is nobody to tell.
-    }
+  /// Drops who has said nothing for longest, or else who has been answered and stays.
+  private func makeRoom() -> Bool {
+    let candidates = clients.compactMap { client in client.worth.map { (client, $0) } }
+      .sorted { ($0.1, $0.0.acceptedNanoseconds) < ($1.1, $1.0.acceptedNanoseconds) }
+    return candidates.contains { $0.0.closeIfWaiting() }
   }
 
-  private func receive(_ socket: Int32, checksHost: Bool) throws(Errno) -> (HTTPRequest.Method, HTTPResponse) {
-    var patience = Patience(MetricsServer.patienceNanoseconds)
-    var buffer = IOBuffer(count: HTTPRequest.headBytesMax)
-    var filled = 0
-    while true {
-      switch HTTPRequest.parse([UInt8](copying: buffer.bytes.extracting(first: filled))) {
-      case .complete(let request):
-        if checksHost, let host = request.host, !isOurHost(host) {
-          return (request.method, HTTPResponse(.misdirected, "this server answers to its address and to localhost"))
-        }
-        return (request.method, respond(to: request))
-      case .refused(let status): return (.get, HTTPResponse(status))
-      case .needsMore: break
-      }
-      do throws(Errno) {
-        var room = buffer.mutableBytes(in: filled..<buffer.count)
-        let count = try Sockets.recv(socket, into: &room, flags: .dontWait)
-        if count == 0 { throw .connectionReset }
-        filled += count
-      } catch .resourceTemporarilyUnavailable {
-        guard try patience.wait(socket, for: .receive) else { return (.get, HTTPResponse(.requestTimeout)) }
-      } catch {
-        guard error == .interrupted else { throw error }
-      }
-    }
+  private func startTicking() {
+    let timer = loop.every(milliseconds: MetricsServer.tickMilliseconds) { [self] in tick() }
+    room.withLock { $0.tick = timer }
   }
 
-  private func send(_ bytes: [UInt8], to socket: Int32) throws(Errno) {
-    var patience = Patience(MetricsServer.patienceNanoseconds)
-    var sent = 0
-    while sent < bytes.count {
-      do throws(Errno) {
-        sent += try Sockets.send(socket, bytes.rawBytes.extracting(droppingFirst: sent), flags: .dontWait)
-      } catch .resourceTemporarilyUnavailable {
-        guard try patience.wait(socket, for: .send) else { throw .timedOut }
-      } catch {
-        guard error == .interrupted else { throw error }
-      }
-    }
+  private func tick() {
+    let now = MonotonicClock.nanoseconds
+    for client in clients where client.isOverdue(at: now) { client.closeIfWaiting() }
+    room.withLock { room in room.clients.isEmpty ? exchange(&room.tick, with: nil) : nil }?.cancel()
   }
 
-  /// Waits a moment for the client to close: closing first, with something unread, would reset the connection and might take the
-  /// answer away.
-  private func finish(_ socket: Int32) {
-    Sockets.shutdown(socket, .writing)
-    var patience = Patience(MetricsServer.lingerNanoseconds)
-    var scratch = IOBuffer(count: 4096)
-    while true {
-      do throws(Errno) {
-        var room = scratch.mutableBytes
-        guard try Sockets.recv(socket, into: &room, flags: .dontWait) > 0, patience.isLeft else { return }
-      } catch .resourceTemporarilyUnavailable {
-        do throws(Errno) {
-          guard try patience.wait(socket, for: .receive) else { return }
-        } catch { return }
-      } catch {
-        guard error == .interrupted else { return }
-      }
-    }
+  /// It is closed.
+  func forget(_ client: MetricsClient) {
+    _ = room.withLock { $0.clients.removeValue(forKey: ObjectIdentifier(client)) }
   }
+
+  /// Runs `job` on a thread that may wait for the locks of the server.
+  func run(_ job: @escaping @Sendable () -> Void) { threads.submit(job) }
 
   // MARK: Answers
+
+  func respond(to request: HTTPRequest, checksHost: Bool) -> HTTPResponse {
+    if checksHost, let host = request.host, !isOurHost(host, machine: hostName) {
+      return HTTPResponse(.misdirected, "this server answers to its address, to localhost and to its host name")
+    }
+    guard request.mayBeAnswered else { return HTTPResponse(.forbidden, "other sites may only link to /") }
+    return respond(to: request)
+  }
 
   private func respond(to request: HTTPRequest) -> HTTPResponse {
     switch request.path {
@@ -194,26 +171,6 @@ package final class MetricsServer: Sendable {
     var status = server.status()
     status.version = version
     return status
-  }
-}
-
-/// Time for one exchange, however many waits it takes.
-private struct Patience {
-  private let end: Int64
-
-  init(_ nanoseconds: Int64) { end = MonotonicClock.nanoseconds + nanoseconds }
-
-  var isLeft: Bool { MonotonicClock.nanoseconds < end }
-
-  /// - Returns: false when it is over.
-  mutating func wait(_ socket: Int32, for wanted: Sockets.Readiness) throws(Errno) -> Bool {
-    let left = end - MonotonicClock.nanoseconds
-    guard left > 0 else { return false }
-    do throws(Errno) {
-      return try !Sockets.wait(socket, for: wanted, milliseconds: Int(left / 1_000_000) + 1).isEmpty
-    } catch .interrupted {
-      return true
-    }
   }
 }
 
