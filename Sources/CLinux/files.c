@@ -28,13 +28,14 @@ int64_t hf_open(const char *path, int flags, unsigned mode) { return hf_result(o
 int64_t hf_close(int fd) { return hf_result(close(fd)); }
 int64_t hf_dup(int fd) { return hf_result(fcntl(fd, F_DUPFD_CLOEXEC, 3)); }
 int64_t hf_unlink(const char *path) { return hf_result(unlink(path)); }
-int64_t hf_open_unnamed(const char *directory, unsigned mode) {
-  return hf_result(open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, mode));
+int64_t hf_unlink_in(int directory, const char *name) { return hf_result(unlinkat(directory, name, 0)); }
+int64_t hf_open_unnamed(int directory, unsigned mode) {
+  return hf_result(openat(directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, mode));
 }
-int64_t hf_name_file(int fd, const char *path) {
+int64_t hf_name_file(int fd, int directory, const char *name) {
   char own[32];
   snprintf(own, sizeof own, "/proc/self/fd/%d", fd);
-  return hf_result(linkat(AT_FDCWD, own, AT_FDCWD, path, AT_SYMLINK_FOLLOW));
+  return hf_result(linkat(AT_FDCWD, own, directory, name, AT_SYMLINK_FOLLOW));
 }
 // `d_name` imports as a tuple.
 const char *hf_dirent_name(const void *entry) { return ((const struct dirent *)entry)->d_name; }
@@ -52,6 +53,7 @@ int64_t hf_fdatasync(int fd) { return hf_result(fdatasync(fd)); }
 int64_t hf_fsync(int fd) { return hf_result(fsync(fd)); }
 int64_t hf_ftruncate(int fd, int64_t n) { return hf_result(ftruncate(fd, n)); }
 int64_t hf_will_need(int fd, int64_t at, int64_t n) { return -(int64_t)posix_fadvise(fd, at, n, POSIX_FADV_WILLNEED); }
+int64_t hf_dont_need(int fd) { return -(int64_t)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); }
 
 #ifndef SYS_cachestat
 #define SYS_cachestat 451

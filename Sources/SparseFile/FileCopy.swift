@@ -9,18 +9,20 @@ extension ImageFile {
   package func beginCopy(at target: FilePath) throws(CopyError) -> any ImageCopy {
     let refusals = CopyRefusals(image: path, target: target)
     guard !isBlockDevice else { throw refusals.blockDevice }
-    let directory = target.removingLastComponent()
+    let parent = target.removingLastComponent()
     do throws(Errno) {
       // Asked before clients have to wait. What comes in between is refused when the name is given.
-      if try isThere(target) { throw .fileExists }
-      let copy = try Files.openUnnamed(in: directory.isEmpty ? "." : directory)
+      guard let name = target.lastComponent, try !isThere(target) else { throw .fileExists }
+      // Opened once: whoever renames it meanwhile does not get the copy, its name and its sync into different ones.
+      let directory = try Files.open(parent.isEmpty ? "." : parent, .directory)
+      let copy = try Files.openUnnamed(in: directory)
       if geometry.sizeBytes > 0 {
         // The largest block there is, or all of a small image: whether it works at all.
         let probeBytes: UInt64 = 64 << 10
         try Files.cloneStart(of: file, length: geometry.sizeBytes > probeBytes ? probeBytes : 0, into: copy)
         try Files.ftruncate(copy, sizeBytes: 0)
       }
-      return FileCopy(of: file, copy, refusals)
+      return FileCopy(of: file, copy, name.string, in: directory, refusals)
     } catch {
       throw refusals.explained(error)
     }
@@ -37,11 +39,15 @@ extension ImageFile {
 private final class FileCopy: ImageCopy {
   private let image: OpenFile
   private let copy: OpenFile
+  private let name: String
+  private let directory: OpenFile
   private let refusals: CopyRefusals
 
-  init(of image: OpenFile, _ copy: OpenFile, _ refusals: CopyRefusals) {
+  init(of image: OpenFile, _ copy: OpenFile, _ name: String, in directory: OpenFile, _ refusals: CopyRefusals) {
     self.image = image
     self.copy = copy
+    self.name = name
+    self.directory = directory
     self.refusals = refusals
   }
 
@@ -50,16 +56,12 @@ private final class FileCopy: ImageCopy {
   }
 
   func publish() throws(CopyError) {
-    let target = refusals.target
     do throws(Errno) {
       try Files.fsync(copy)
-      try Files.name(copy, target)
+      try Files.name(copy, name, in: directory)
     } catch { throw refusals.explained(error) }
-    let directory = target.removingLastComponent()
-    do throws(Errno) {
-      try Files.fsync(try Files.open(directory.isEmpty ? "." : directory, .directory))
-    } catch {
-      do throws(Errno) { try Files.unlink(target) } catch {}
+    do throws(Errno) { try Files.fsync(directory) } catch {
+      do throws(Errno) { try Files.unlink(name, in: directory) } catch { throw refusals.leftBehind(error) }
       throw refusals.explained(error)
     }
   }
@@ -79,6 +81,14 @@ private struct CopyRefusals {
 
   func explained(_ errno: Errno) -> CopyError {
     CopyError(errno, "cannot copy \(image) to \(target): \(reason(errno))")
+  }
+
+  /// Its directory could not be synced, nor the name taken back.
+  func leftBehind(_ errno: Errno) -> CopyError {
+    CopyError(
+      errno,
+      "the copy of \(image) is complete and has its name, \(target), but may lose it in a crash; it could not be removed: "
+        + "\(errno)")
   }
 
   private func reason(_ errno: Errno) -> String {

@@ -23,12 +23,17 @@ extension Files {
   }
 
   /// A new file in `directory` without a name, which goes when it is closed (O_TMPFILE). Only its owner may read it.
-  package static func openUnnamed(in directory: FilePath) throws(Errno) -> OpenFile {
-    OpenFile(owning: Int32(try check(unsafe directory.withPlatformString { unsafe hf_open_unnamed($0, 0o600) })))
+  package static func openUnnamed(in directory: OpenFile) throws(Errno) -> OpenFile {
+    OpenFile(owning: Int32(try check(hf_open_unnamed(directory.descriptor, 0o600))))
   }
 
-  /// `linkat(2)`: a file without a name gets one, which nothing may have yet.
-  package static func name(_ file: OpenFile, _ path: FilePath) throws(Errno) {
-    _ = try check(unsafe path.withPlatformString { unsafe hf_name_file(file.descriptor, $0) })
+  /// `linkat(2)`: a file without a name gets one in `directory`, which nothing may have yet.
+  package static func name(_ file: OpenFile, _ name: String, in directory: OpenFile) throws(Errno) {
+    _ = try check(unsafe hf_name_file(file.descriptor, directory.descriptor, name))
+  }
+
+  /// `unlinkat(2)`.
+  package static func unlink(_ name: String, in directory: OpenFile) throws(Errno) {
+    _ = try check(unsafe hf_unlink_in(directory.descriptor, name))
   }
 }

@@ -17,9 +17,10 @@ int64_t hf_open(const char *path, int flags, unsigned mode);
 int64_t hf_close(int fd);
 int64_t hf_dup(int fd);
 int64_t hf_unlink(const char *path);
+int64_t hf_unlink_in(int directory, const char *name);
 // A file without a name in this directory (O_TMPFILE), and the name for it.
-int64_t hf_open_unnamed(const char *directory, unsigned mode);
-int64_t hf_name_file(int fd, const char *path);
+int64_t hf_open_unnamed(int directory, unsigned mode);
+int64_t hf_name_file(int fd, int directory, const char *name);
 // `d_name` imports as a tuple.
 const char *hf_dirent_name(const void *entry);
 
@@ -32,6 +33,8 @@ int64_t hf_fdatasync(int fd);
 int64_t hf_fsync(int fd);
 int64_t hf_ftruncate(int fd, int64_t n);
 int64_t hf_will_need(int fd, int64_t at, int64_t n);
+// POSIX_FADV_DONTNEED for all of the file.
+int64_t hf_dont_need(int fd);
 // cachestat(2), Linux 6.5: how many pages of these bytes are in the page cache.
 int64_t hf_cached_pages(int fd, uint64_t at, uint64_t n);
 
