@@ -39,6 +39,9 @@ package protocol BlockBackend: AnyObject, Sendable {
   /// Makes everything that was written durable (`fdatasync`). A failure says nothing about which bytes were lost.
   func sync() throws(BackendError)
 
+  /// Lets go of what is in memory and need not be written, so that it is read from the medium again.
+  func forgetCached() throws(BackendError)
+
   /// Asks for `range` to be in memory soon. Advisory.
   func cache(_ range: Range<UInt64>) throws(BackendError)
 
@@ -91,6 +94,7 @@ extension BlockBackend {
   package func grow(to sizeBytes: UInt64) throws(BackendError) { throw BackendError(.notSupported) }
   package func publish(sizeBytes: UInt64) {}
   package func isCached(_ range: Range<UInt64>) -> Bool { false }
+  package func forgetCached() throws(BackendError) {}
 }
 
 /// A file that nobody changes while this object lives (I4): as long as it is kept, every reader finds the same bytes.

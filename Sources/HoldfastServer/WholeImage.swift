@@ -78,12 +78,24 @@ extension Image {
   }
 
   /// The operator says that the error of the failed sync has been dealt with: FLUSH and FUA work again, and the next one syncs.
-  /// What had been written before may be lost all the same.
+  /// Bytes that were acknowledged before the error may be gone: Linux keeps in memory, as if they had been written, pages that it
+  /// could not write. They are dropped here, so that from now on READs and snapshots find what the disk holds. Blocks.
+  /// - Parameter waitMilliseconds: how long it waits for requests in flight, and others behind it.
   /// - Returns: the error that was there; nil: none.
-  package func clearLatchedError() -> Errno? {
-    // Not let go with the lock held: it may be the last reference.
-    let (error, kept) = state.withLock { state in
-      (state.core.flush.clearLatch(), exchange(&state.latchedImage, with: nil))
+  /// - Throws: also when what is still to be written cannot be; the error then stays latched.
+  package func clearError(
+    waitMilliseconds: Int = Limits.wholeLockMilliseconds
+  ) throws(WholeLockError<BackendError>) -> Errno? {
+    guard latchedError != nil else { return nil }
+    // What keeps the image is not let go with a lock held: it may be the last reference.
+    let (error, kept) = try withEverythingLocked(.exclusive, waitMilliseconds: waitMilliseconds, mutates: false) {
+      () throws(BackendError) in
+      // Dirty pages stay in memory; this makes clean ones of them.
+      try backend.sync()
+      try backend.forgetCached()
+      return state.withLock { state in
+        (state.core.flush.clearLatch(), exchange(&state.latchedImage, with: nil))
+      }
     }
     return withExtendedLifetime(kept) { error }
   }

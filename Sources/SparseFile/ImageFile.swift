@@ -204,6 +204,10 @@ extension ImageFile {
 
   package func publish(sizeBytes newSizeBytes: UInt64) { sizeBytes.store(newSizeBytes, ordering: .releasing) }
 
+  package func forgetCached() throws(BackendError) {
+    do throws(Errno) { try Files.dontNeed(file.descriptor) } catch { throw BackendError(error) }
+  }
+
   package func cache(_ range: Range<UInt64>) throws(BackendError) {
     let end = min(range.upperBound, range.lowerBound + cacheBytesMax)
     var offset = range.lowerBound

@@ -55,6 +55,9 @@ extension Files {
     _ = try check(hf_will_need(fd, try signed(offset), try signed(length)))
   }
 
+  /// `posix_fadvise(2)` with POSIX_FADV_DONTNEED for the whole file: what is in memory and not dirty goes.
+  package static func dontNeed(_ fd: Int32) throws(Errno) { _ = try check(hf_dont_need(fd)) }
+
   /// `cachestat(2)`: how many pages of `range` are in the page cache. Linux 6.5; EPERM when the file is somebody else's.
   package static func cachedPages(_ fd: Int32, _ range: Range<UInt64>) throws(Errno) -> UInt64 {
     UInt64(try check(hf_cached_pages(fd, range.lowerBound, range.upperBound - range.lowerBound)))

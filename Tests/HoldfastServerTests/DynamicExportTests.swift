@@ -133,7 +133,7 @@ extension InProcessServer {
       #expect(throws: BackendError.self) { try latched.finalSync() }
     }
     #expect(kept?.latchedError == .ioError)
-    #expect(kept?.clearLatchedError() == .ioError)
+    #expect(try kept?.clearError() == .ioError)
     #expect(eventually(seconds: 10) { kept == nil })
   }
 

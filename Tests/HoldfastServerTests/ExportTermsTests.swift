@@ -318,7 +318,7 @@ private func goReply(_ server: InProcessServer) throws -> OptionReply {
       #expect(try server.client().export.sizeBytes == 1 << 20)
       isBroken.withLock { $0 = false }
       #expect(try server.client().call(Cmd.flush).error == NBDErrno.io)
-      #expect(server.image.clearLatchedError() == .ioError)
+      #expect(try server.image.clearError() == .ioError)
       #expect(try server.server.grow("disk", to: 4 << 20) == (1 << 20, 4 << 20))
       #expect(try server.client().export.sizeBytes == 4 << 20)
     }

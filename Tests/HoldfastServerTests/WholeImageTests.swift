@@ -124,11 +124,34 @@ import Testing
     faults.fail(.sync, with: .ioError)
     #expect(try client.call(Cmd.flush).error == NBDErrno.io)
     #expect(try client.write(0, bytes(1, 512), flags: CmdFlag.fua).error == NBDErrno.io)
-    #expect(server.image.clearLatchedError() == .ioError)
-    #expect(server.image.clearLatchedError() == nil)
+    #expect(try server.image.clearError() == .ioError)
+    #expect(try server.image.clearError() == nil)
+    #expect(gate.finished.suffix(2).map(\.kind) == [.sync, .forgetCached], "memory may differ from the disk")
     let before = gate.finished.count { $0.kind == .sync }
     #expect(try client.call(Cmd.flush).isSuccess)
     #expect(gate.finished.count { $0.kind == .sync } == before + 1, "nothing was synced")
     #expect(try client.write(0, bytes(2, 512), flags: CmdFlag.fua).isSuccess)
+  }
+
+  /// Requests see the image before or after it; and an image that still cannot be synced keeps its error.
+  @Test func anErrorIsClearedBetweenRequestsOrNotAtAll() throws {
+    let faults = FaultBackend(remoteMemory(sizeBytes: 1 << 20))
+    let gate = GateBackend(faults)
+    let server = try InProcessServer(gate)
+    defer { gate.open() }
+    let client = try server.client()
+    faults.fail(.sync, count: 2, with: .ioError)
+    #expect(try client.call(Cmd.flush).error == NBDErrno.io)
+    #expect(throws: WholeLockError<BackendError>.self) { try server.image.clearError() }
+    #expect(server.image.latchedError == .ioError)
+    gate.close(.read)
+    try client.submit(Cmd.read, offset: 0, length: 512)
+    #expect(gate.waitUntilHeld(.read))
+    #expect(throws: WholeLockError<BackendError>.self) { try server.image.clearError(waitMilliseconds: 50) }
+    #expect(server.image.latchedError == .ioError)
+    gate.open()
+    #expect(try client.receiveReply().isSuccess)
+    #expect(try server.image.clearError() == .ioError)
+    #expect(try client.call(Cmd.flush).isSuccess)
   }
 }

@@ -1,5 +1,6 @@
 // What the daemon does when an admin client asks. Runs on the client's thread and may wait for disks.
 
+import BlockBackend
 import HoldfastServer
 import Logging
 import NBDServerCore
@@ -197,7 +198,16 @@ struct AdminService: Sendable {
 
   private func clearError(_ request: AdminRequest) throws(CommandFailure) -> JSON {
     let name = try exportName(request)
-    let error = try image(named: name).clearLatchedError()
+    let image = try image(named: name)
+    let error: Errno?
+    do throws(WholeLockError<BackendError>) { error = try image.clearError() } catch {
+      switch error {
+      case .busy: throw CommandFailure(SnapshotError.busy(milliseconds: Limits.wholeLockMilliseconds), export: name)
+      case .failed(let error):
+        throw CommandFailure(
+          .ioError, "export \"\(name)\" still cannot be synced: \(reason(error.errno)); its error was not cleared")
+      }
+    }
     if let error {
       logger.warning(
         "the error of a failed sync was cleared: \(error); what was written before that sync may be lost, whatever FLUSH says from now on",

@@ -5,7 +5,7 @@ import SystemPackage
 
 package struct BackendCall: Sendable, Equatable {
   package enum Kind: Sendable, CaseIterable {
-    case read, readCached, write, trim, zero, sync, cache, extents
+    case read, readCached, write, trim, zero, sync, forgetCached, cache, extents
   }
   package var kind: Kind
   /// Bytes of the image; empty for `sync`.
@@ -67,6 +67,10 @@ extension WrappingBackend {
 
   package func sync() throws(BackendError) {
     try around(BackendCall(.sync)) { () throws(BackendError) in try inner.sync() }
+  }
+
+  package func forgetCached() throws(BackendError) {
+    try around(BackendCall(.forgetCached)) { () throws(BackendError) in try inner.forgetCached() }
   }
 
   package func cache(_ range: Range<UInt64>) throws(BackendError) {
