@@ -29,8 +29,10 @@ final class Transmission: Sendable {
     encoder = ReplyEncoder(session: session)
     let terms = served.terms
     (ignoresTrim, durability) = (terms.ignoresTrim, terms.durability)
-    exportStatistics = connection.server.statistics.export(named: session.export.name)
-    exportStatistics.attach(statistics)
+    let server = connection.server
+    exportStatistics = server.statistics.attach(statistics, to: session.export.name) {
+      server.exportSnapshot().map(\.export.name)
+    }
   }
 
   /// Nothing is in flight any more, and the connection is closed.

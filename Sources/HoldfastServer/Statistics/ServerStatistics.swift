@@ -7,11 +7,20 @@ import Synchronization
 import Syscalls
 
 final class ServerStatistics: Sendable {
-  /// Names whose exports are gone are forgotten from here on, those without connections.
+  /// From so many names on, those without connections that are not served are forgotten.
   private static let namesMax = 4096
 
   private struct State {
     var exports: [String: ExportStatistics] = [:]
+    /// Names; more when more are served, so that they are not gone through each time.
+    var namesMax = ServerStatistics.namesMax
+
+    func isFull(for name: String) -> Bool { exports[name] == nil && exports.count >= namesMax }
+
+    mutating func forget(but served: Set<String>) {
+      exports = exports.filter { served.contains($0.key) || $0.value.isInUse }
+      namesMax = max(ServerStatistics.namesMax, 2 * exports.count)
+    }
     /// All images share one, in a daemon.
     var images: [ObjectIdentifier: ImageStatistics] = [:]
     var reload: ReloadStatus
@@ -39,13 +48,23 @@ final class ServerStatistics: Sendable {
   /// For threads that are no workers.
   func shard(of id: UInt64) -> LatencyShard { shards[Int(id & 15)] }
 
-  func export(named name: String) -> ExportStatistics {
-    state.withLock { state in
-      if let known = state.exports[name] { return known }
-      if state.exports.count >= ServerStatistics.namesMax { state.exports = state.exports.filter { $0.value.isInUse } }
-      let new = ExportStatistics()
-      state.exports[name] = new
-      return new
+  /// Nil: it never had a connection.
+  func export(named name: String) -> ExportStatistics? { state.withLock { $0.exports[name] } }
+
+  /// A connection chose an export. In one step, because one without connections may be forgotten at any time.
+  /// - Parameter served: names that are not forgotten.
+  func attach(
+    _ connection: ConnectionStatistics, to name: String, served: () -> [String]
+  ) -> ExportStatistics {
+    if state.withLock({ $0.isFull(for: name) }) {
+      let served = Set(served())
+      state.withLock { $0.forget(but: served) }
+    }
+    return state.withLock { state in
+      let export = state.exports[name] ?? ExportStatistics()
+      state.exports[name] = export
+      export.attach(connection)
+      return export
     }
   }
 

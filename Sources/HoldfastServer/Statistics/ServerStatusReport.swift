@@ -49,7 +49,7 @@ extension Server {
     }
     return servedExports.map { export, image in
       var status = export
-      statistics.export(named: export.name).report(to: &status)
+      statistics.export(named: export.name)?.report(to: &status)
       status.inFlight = inFlight[export.name] ?? 0
       status.latchedErrno = image.latchedError
       status.allocatedBytes = image.backend.allocatedBytes
