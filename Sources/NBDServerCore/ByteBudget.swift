@@ -36,6 +36,12 @@ package struct ByteBudget: Sendable {
     var bytes: Int
   }
 
+  private struct IncompletePayload {
+    let id: ConnectionID
+    /// What its connection was granted since it began.
+    var bytes = 0
+  }
+
   private let totalMax: Int
   private let connectionMax: Int
   private let imageMax: Int
@@ -51,8 +57,8 @@ package struct ByteBudget: Sendable {
   private var exportOf: [ConnectionID: ExportID] = [:]
   private var heldByExport: [ExportID: Int] = [:]
   private var exportMax: [ExportID: Int] = [:]
-  /// Connections with a large payload that is not complete, oldest first.
-  private var incomplete: [ConnectionID] = []
+  /// Large payloads that are not complete, oldest first.
+  private var incomplete: [IncompletePayload] = []
   private var waiting: [Waiter] = []
 
   /// - Parameter payloadBytesMax: the largest payload that one request may carry, bytes.
@@ -109,23 +115,27 @@ package struct ByteBudget: Sendable {
     // The oldest payload must be able to end, whatever else is held; and who is alone must be able to go on.
     let isAlone = incomplete.isEmpty && total == held[id, default: 0]
     if exceedsExport(bytes, id) { return false }
-    let mayUseReserve = incomplete.first == id || isAlone
+    let mayUseReserve = incomplete.first?.id == id || isAlone
     if !mayUseReserve, let image = imageOf[id], let used = heldByImage[image], used + bytes > imageMax { return false }
     return total + bytes <= (mayUseReserve ? totalMax : totalMax - reserve)
   }
 
   /// The clients of its export hold what they may. The oldest of their payloads goes on all the same, so that one at a time always
-  /// ends: until its connection holds one maximum payload beside its first small piece. What the others hold does not matter here: their
-  /// first pieces, which never wait, may be more than the export may hold, and stay until these payloads have had their turn.
+  /// ends: at most by one maximum payload beyond the limit, or beyond what the other payloads hold that wait for their turn. First
+  /// pieces never wait, so these may be more than the limit; everything else that has arrived will be given back.
   private func exceedsExport(_ bytes: Int, _ id: ConnectionID) -> Bool {
     guard let export = exportOf[id], let max = exportMax[export], let used = heldByExport[export], used >= max else {
       return false
     }
-    return incomplete.first { exportOf[$0] == export } != id || held[id, default: 0] + bytes > reserve + smallMax
+    let payloads = incomplete.filter { exportOf[$0.id] == export }
+    guard payloads.first?.id == id else { return true }
+    let stuck = payloads.dropFirst().reduce(0) { $0 + min($1.bytes, reserve) }
+    return used + bytes > Swift.max(max, stuck) + reserve
   }
 
   private mutating func granted(_ bytes: Int, to id: ConnectionID) -> Charge {
     waiting.removeAll { $0.id == id }
+    if let index = incomplete.firstIndex(where: { $0.id == id }) { incomplete[index].bytes += bytes }
     chargeExisting(bytes, to: id)
     return .granted
   }
@@ -157,12 +167,12 @@ package struct ByteBudget: Sendable {
   }
 
   /// A large payload of `id` begins to arrive.
-  package mutating func payloadBegins(_ id: ConnectionID) { incomplete.append(id) }
+  package mutating func payloadBegins(_ id: ConnectionID) { incomplete.append(IncompletePayload(id: id)) }
 
   /// It is complete, or will never be.
   /// - Returns: the connections that may try again now.
   package mutating func payloadEnds(_ id: ConnectionID) -> [ConnectionID] {
-    incomplete.removeAll { $0 == id }
+    incomplete.removeAll { $0.id == id }
     return wake()
   }
 
@@ -192,6 +202,6 @@ package struct ByteBudget: Sendable {
 
   /// The connections that hold memory, or the place of an incomplete payload, and do not wait for more.
   package var stallCandidates: [ConnectionID] {
-    Set(held.keys).union(incomplete).subtracting(waiting.map(\.id)).sorted()
+    Set(held.keys).union(incomplete.map(\.id)).subtracting(waiting.map(\.id)).sorted()
   }
 }

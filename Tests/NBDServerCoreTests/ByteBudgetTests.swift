@@ -125,7 +125,7 @@ private func smallBudget(smallBytes: Int = 0) -> ByteBudget {
     budget.payloadBegins(id(3))
     budget.payloadBegins(id(1))
     #expect(budget.charge(20, to: id(3)) == .granted, "the oldest payload")
-    #expect(budget.charge(11, to: id(3)) == .mustWait, "but no more than one maximum payload")
+    #expect(budget.charge(10, to: id(3)) == .mustWait, "but no more than one maximum payload beyond the limit")
     #expect(budget.charge(1, to: id(1)) == .mustWait, "a younger one")
     #expect(budget.payloadEnds(id(3)) == [id(1)], "now it is the oldest")
     _ = budget.payloadEnds(id(1))
@@ -145,7 +145,7 @@ private func smallBudget(smallBytes: Int = 0) -> ByteBudget {
     limits.smallChargeBytesMax = 4
     var budget = ByteBudget(limits: limits, payloadBytesMax: 30)
     let export = ExportID(rawValue: 7)
-    _ = budget.limit(export, to: 10)
+    _ = budget.limit(export, to: 5)
     let connections = (1...20).map { id($0) }
     for each in connections {
       budget.attach(each, to: ImageKey(rawValue: 1), of: export)
