@@ -215,15 +215,16 @@ private struct ImageOpening {
     }
     let sizeBytes = image.geometry.sizeBytes
     var complete = image
-    if let wanted = options.sizeBytes, wanted < sizeBytes {
+    if let wanted = options.sizeBytes, wanted != sizeBytes {
+      guard wanted < sizeBytes, !image.isBlockDevice else {
+        throw ImageOpenError(
+          .cannotCreate,
+          "image \(path) exists and has \(sizeBytes) bytes, not \(wanted): an image is never cut or grown here; drop --create and --size"
+        )
+      }
       // It has grown since it was made, which is how images become larger.
       complete.warnings.append(
         "image \(path) exists and has \(sizeBytes) bytes, more than the \(wanted) it would be made with: it is served as it is"
-      )
-    } else if let wanted = options.sizeBytes, wanted > sizeBytes {
-      throw ImageOpenError(
-        .cannotCreate,
-        "image \(path) exists and has \(sizeBytes) bytes, not \(wanted): an image is never cut or grown here; drop --create and --size"
       )
     }
     if sizeBytes == 0 { complete.warnings.append("image \(path) is empty: clients will see a disk of 0 bytes") }
