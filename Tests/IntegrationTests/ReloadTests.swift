@@ -257,7 +257,8 @@ extension Integration {
         }.start()
 
         var random = Random(seed: seed)
-        let deadline = monotonicSeconds() + 40
+        // Against a hang only: how long a reload takes is up to the disk, which 16 clients with FUA keep busy.
+        let deadline = monotonicSeconds() + 240
         var reloads = 0
         var refused = 0
         while reloads < 100, failures.first == nil, monotonicSeconds() < deadline {
