@@ -2,6 +2,7 @@
 
 import CNbd
 import DaemonHarness
+import Foundation
 import Glibc
 import NBDClient
 import Testing
@@ -89,6 +90,26 @@ extension Integration {
         let before = mailbox.count("WATCHDOG=1")
         #expect(eventually(seconds: 20) { mailbox.count("WATCHDOG=1") >= before + 5 })
         #expect(try client.read(0, 4096).isSuccess)
+        try daemon.stop()
+      }
+    }
+
+    @Test func itIsToldOfReloads() throws {
+      try withScratch { scratch in
+        let image = try scratch.makeImage(sizeBytes: 1 << 20)
+        let (config, socket) = (scratch.file("holdfast.toml"), scratch.file("nbd.sock"))
+        let text =
+          "[server]\nlisten = [\"nbd+unix:///?socket=\(socket)\"]\n"
+          + "[[export]]\nname = \"a\"\npath = \"\(image)\"\n"
+        try text.write(toFile: config, atomically: true, encoding: .utf8)
+        let mailbox = try Mailbox(scratch.file("notify"))
+        let daemon = try Daemon.start(
+          in: scratch, config: config, socket: socket, environment: ["NOTIFY_SOCKET=\(scratch.file("notify"))"])
+        #expect(mailbox.hears("READY=1"), "\(daemon.log)")
+        daemon.child.signal(SIGHUP)
+        #expect(mailbox.hears("RELOADING=1"), "\(daemon.log)")
+        #expect(eventually(seconds: 10) { mailbox.count("READY=1") == 2 }, "\(mailbox.messages)")
+        #expect(mailbox.messages.contains { $0.contains("\nMONOTONIC_USEC=") })
         try daemon.stop()
       }
     }
