@@ -85,7 +85,7 @@ let package = Package(
     .executableTarget(
       name: "holdfast-bench",
       dependencies: [
-        "Locking", "Syscalls", "DaemonHarness", system,
+        "Reports", "Locking", "Syscalls", "DaemonHarness", system,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: harness),
@@ -120,7 +120,7 @@ let package = Package(
     .executableTarget(
       name: "holdfast-torture",
       dependencies: [
-        "Torture", "Oracle", "Locking", "Syscalls", "CNbd",
+        "Torture", "Oracle", "Reports", "Locking", "Syscalls", "CNbd",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: harness + [.unsafeFlags(["-O"], .when(configuration: .debug))]),

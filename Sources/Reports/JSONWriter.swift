@@ -15,11 +15,11 @@ struct JSONWriter {
   /// Names the value that follows.
   mutating func key(_ name: String) {
     separate()
-    text += JSONWriter.quoted(name) + ":"
+    text += jsonString(name) + ":"
     needsComma = false
   }
 
-  mutating func value(_ string: String?) { scalar(string.map(JSONWriter.quoted)) }
+  mutating func value(_ string: String?) { scalar(string.map(jsonString)) }
   mutating func value(_ number: (some BinaryInteger)?) { scalar(number.map { "\($0)" }) }
   mutating func value(_ flag: Bool) { scalar(flag ? "true" : "false") }
 
@@ -59,23 +59,4 @@ struct JSONWriter {
   }
 
   private mutating func separate() { if needsComma { text += "," } }
-
-  /// `string` with its quotes. Control characters and the two line separators of JavaScript are escaped.
-  static func quoted(_ string: String) -> String {
-    var result = "\""
-    for scalar in string.unicodeScalars {
-      switch scalar {
-      case "\"": result += "\\\""
-      case "\\": result += "\\\\"
-      case "\n": result += "\\n"
-      case "\t": result += "\\t"
-      case "\r": result += "\\r"
-      case "\u{0}"..."\u{1f}", "\u{7f}"..."\u{9f}", "\u{2028}", "\u{2029}":
-        let digits = String(scalar.value, radix: 16)
-        result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-      default: result.unicodeScalars.append(scalar)
-      }
-    }
-    return result + "\""
-  }
 }

@@ -1,5 +1,7 @@
 // Numbers, tables and JSON as text. Pure; without Foundation.
 
+import Reports
+
 /// `value` with `decimals` digits after the point.
 func fixed(_ value: Double, _ decimals: Int) -> String {
   guard value.isFinite else { return "-" }
@@ -61,7 +63,7 @@ enum JSON {
     let inner = String(repeating: " ", count: indent + 2)
     let outer = String(repeating: " ", count: indent)
     switch self {
-    case .text(let text): return Self.quoted(text)
+    case .text(let text): return jsonString(text)
     case .number(let number):
       guard number.isFinite else { return "null" }
       return number == number.rounded() && number.magnitude < 1e15 ? String(Int64(number)) : fixed(number, 4)
@@ -72,7 +74,7 @@ enum JSON {
       }
       return "[\n" + items.map { inner + $0.text(indent: indent + 2) }.joined(separator: ",\n") + "\n\(outer)]"
     case .members(let members):
-      let lines = members.map { "\(inner)\(Self.quoted($0.0)): \($0.1.text(indent: indent + 2))" }
+      let lines = members.map { "\(inner)\(jsonString($0.0)): \($0.1.text(indent: indent + 2))" }
       return lines.isEmpty ? "{}" : "{\n" + lines.joined(separator: ",\n") + "\n\(outer)}"
     }
   }
@@ -82,25 +84,5 @@ enum JSON {
     case .list, .members: true
     case .text, .number, .bool: false
     }
-  }
-
-  private static func quoted(_ text: String) -> String {
-    var result = "\""
-    for scalar in text.unicodeScalars {
-      switch scalar {
-      case "\"": result += "\\\""
-      case "\\": result += "\\\\"
-      case "\n": result += "\\n"
-      case "\t": result += "\\t"
-      default:
-        if scalar.value < 0x20 {
-          let hex = String(scalar.value, radix: 16)
-          result += "\\u" + String(repeating: "0", count: 4 - hex.count) + hex
-        } else {
-          result.unicodeScalars.append(scalar)
-        }
-      }
-    }
-    return result + "\""
   }
 }

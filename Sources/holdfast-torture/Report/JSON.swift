@@ -1,5 +1,6 @@
 // The verdict for programs: one object on stdout, with the version of its form.
 
+import Reports
 import Torture
 
 enum JSON {
@@ -13,31 +14,15 @@ enum JSON {
 
   var text: String {
     switch self {
-    case .string(let text): JSON.quoted(text)
+    case .string(let text): jsonString(text)
     case .number(let value): decimal(value, 3)
     case .integer(let value): String(value)
     case .bool(let value): value ? "true" : "false"
     case .null: "null"
     case .array(let items): "[" + items.map(\.text).joined(separator: ",") + "]"
     case .object(let members):
-      "{" + members.map { JSON.quoted($0.0) + ":" + $0.1.text }.joined(separator: ",") + "}"
+      "{" + members.map { jsonString($0.0) + ":" + $0.1.text }.joined(separator: ",") + "}"
     }
-  }
-
-  /// RFC 8259, section 7.
-  private static func quoted(_ text: String) -> String {
-    var result = "\""
-    for scalar in text.unicodeScalars {
-      switch scalar {
-      case "\"": result += "\\\""
-      case "\\": result += "\\\\"
-      case _ where scalar.value < 0x20:
-        let digits = String(scalar.value, radix: 16)
-        result += "\\u" + String(repeating: "0", count: 4 - digits.count) + digits
-      default: result.unicodeScalars.append(scalar)
-      }
-    }
-    return result + "\""
   }
 }
 

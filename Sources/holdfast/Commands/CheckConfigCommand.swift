@@ -1,6 +1,7 @@
 // `holdfast check-config`: would `serve --config` start? Reads everything, changes nothing.
 
 import ArgumentParser
+import Reports
 import Syscalls
 import SystemPackage
 

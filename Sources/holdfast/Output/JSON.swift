@@ -1,5 +1,7 @@
 // JSON as a value, and its text on one line (RFC 8259).
 
+import Reports
+
 /// One JSON value. Members of an object keep the order in which they were written.
 enum JSON: Equatable, Sendable {
   indirect case object([Member])

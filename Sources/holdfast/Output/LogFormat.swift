@@ -1,6 +1,7 @@
 // How a log event becomes one line. Pure; what a client chose (names, addresses) cannot break out of its line.
 
 import Logging
+import Reports
 import Syscalls
 
 enum LogStyle: String, Sendable, CaseIterable {

@@ -1,6 +1,7 @@
 // How `holdfast map` prints extents: a table for people, JSON for programs.
 
 import BlockBackend
+import Reports
 
 struct MapOutput {
   /// Raised when a key changes its meaning or goes away.
