@@ -58,8 +58,8 @@ package struct Limits: Sendable, Equatable {
   /// The same in nanoseconds; `Int64.max`: none.
   package var slowOperationNanoseconds: Int64 { slowOperationMilliseconds.map { Int64($0) * 1_000_000 } ?? Int64.max }
 
-  /// From the first SIGTERM until clients are cut off. Requests that were admitted still finish.
-  package var shutdownSeconds = 5
+  /// From the first SIGTERM until clients are cut off, so that stopping takes less than 5 seconds beside the disk. Requests that were admitted still finish.
+  package var shutdownSeconds = 4
 
   /// Requests up to this length are received, executed and answered in the buffers of a worker.
   package static let inlineBytesMax = 256 * 1024

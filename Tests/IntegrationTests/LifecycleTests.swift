@@ -92,7 +92,7 @@ extension Integration {
         usleep(300_000)
         #expect(daemon.child.status() == nil, "a stalled client is given a moment")
         daemon.child.signal(SIGTERM)
-        // Of the 5 s that the client would have been given.
+        // Of the 4 s that the client would have been given.
         #expect(daemon.child.wait(seconds: 3) == .exited(EX_IOERR), "\(daemon.log)")
         withExtendedLifetime(stalled) {}
       }
