@@ -123,6 +123,26 @@ package enum Sockets {
     return socket
   }
 
+  /// To a Unix socket at `path`. When its listener's queue is full, because it hangs, a connect waits for ever; this one throws `.timedOut`.
+  package static func connect(unix path: String, patienceMilliseconds: Int64) throws(Errno) -> OwnedDescriptor {
+    let address = SocketAddress.unix(path: path)
+    let socket = try stream(for: address)
+    try setNonblocking(socket.number, true)
+    let deadline = MonotonicClock.nanoseconds + patienceMilliseconds * 1_000_000
+    while true {
+      do throws(Errno) {
+        try connect(socket.number, to: address)
+        break
+      } catch .resourceTemporarilyUnavailable {
+        // Nothing tells when there is room: unix(7).
+        guard MonotonicClock.nanoseconds < deadline else { throw .timedOut }
+        usleep(10_000)
+      }
+    }
+    try setNonblocking(socket.number, false)
+    return socket
+  }
+
   package static func connect(_ descriptor: Int32, to address: SocketAddress) throws(Errno) {
     var raw = try address.raw()
     _ = try checked(unsafe hf_connect(descriptor, &raw))

@@ -143,6 +143,29 @@ import Testing
     withExtendedLifetime(client.number) {}
   }
 
+  /// Nobody accepts, and the queue is full.
+  @Test func connectingToAListenerThatHangsEnds() throws {
+    let path = "/tmp/holdfast-\(getpid())-\(UInt64.random(in: 0 ... .max)).sock"
+    let address = SocketAddress.unix(path: path)
+    let listener = try Sockets.stream(for: address)
+    try Sockets.bind(listener.number, to: address)
+    defer { unlink(path) }
+    try Sockets.listen(listener.number, backlog: 1)
+    func connect() throws(Errno) -> Int32 {
+      try Sockets.connect(unix: path, patienceMilliseconds: 50).take()
+    }
+    var connected: [Int32] = []
+    defer { for each in connected { close(each) } }
+    #expect(throws: Errno.timedOut) { for _ in 0..<8 { connected.append(try connect()) } }
+    #expect(!connected.isEmpty && connected.count < 8)
+    let accepted = OwnedDescriptor(owning: try Sockets.accept(listener.number).descriptor)
+    connected.append(try connect())
+    // It blocks again, as who asked expects.
+    let flags = unsafe fcntl(try #require(connected.last), F_GETFL)
+    #expect(flags & O_NONBLOCK == 0)
+    withExtendedLifetime(accepted.number) {}
+  }
+
   @Test func theSendBufferIsWhatTheKernelGives() throws {
     let pair = try Sockets.pair()
     func size() throws -> Int32 { try Sockets.option(pair.first.number, SOL_SOCKET, SO_SNDBUF) }

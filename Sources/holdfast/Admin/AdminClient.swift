@@ -42,12 +42,13 @@ final class AdminClient {
         .usage, "\"\(path)\" is no path of a socket; one has 1 to \(SocketAddress.unixPathBytesMax) bytes")
     }
     do throws(Errno) {
-      socket = try Sockets.connect(to: .unix(path: path))
+      socket = try Sockets.connect(unix: path, patienceMilliseconds: Int64(AdminClient.patienceSeconds) * 1000)
     } catch {
       guard error != .permissionDenied && error != .notPermitted else {
         throw CommandFailure(
           .noPermission, "you may not talk to the daemon at \(path); be root or the user that runs it")
       }
+      guard error != .timedOut else { throw AdminClient.silence(path) }
       throw CommandFailure(
         .unavailable,
         "no daemon answers at \(path) (\(reason(error))); start one (systemctl start holdfast), or name its socket: --admin PATH"
@@ -70,11 +71,8 @@ final class AdminClient {
       do throws(Errno) { try send(Array((request.text + "\n").utf8)) } catch .brokenPipe {}
       line = try receiveLine(isQuick: isQuick)
     } catch {
-      throw CommandFailure(
-        .unavailable,
-        error == .timedOut
-          ? "the daemon at \(path) does not answer; it hangs, or its machine is busy: look at its log"
-          : "the daemon at \(path) is gone: \(reason(error))")
+      guard error != .timedOut else { throw AdminClient.silence(path) }
+      throw CommandFailure(.unavailable, "the daemon at \(path) is gone: \(reason(error))")
     }
     let reply: JSON
     do throws(JSONMistake) { reply = try JSON(parsing: line) } catch {
@@ -82,6 +80,11 @@ final class AdminClient {
         .internalError, "the daemon at \(path) answers with what cannot be read: \(error.clause)")
     }
     return try result(of: reply)
+  }
+
+  private static func silence(_ path: String) -> CommandFailure {
+    CommandFailure(
+      .unavailable, "the daemon at \(path) does not answer; it hangs, or its machine is busy: look at its log")
   }
 
   private func result(of reply: JSON) throws(CommandFailure) -> JSON {
