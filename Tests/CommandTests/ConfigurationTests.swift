@@ -75,6 +75,30 @@ func complaints(_ text: String) -> [String] {
     #expect(fromFile == fromArguments)
   }
 
+  /// Also where the file says where to listen: it is what "holdfast status" looks for.
+  @Test func thereIsAnAdminSocketUnlessItSaysOtherwise() throws {
+    func admin(_ text: String, _ directories: RuntimeDirectories = rootDirectories) throws -> AdminPlan {
+      let exports = "[server]\nlisten = [\"nbd://127.0.0.1\"]\n[[export]]\nname = \"a\"\npath = \"/a\"\n"
+      return try configuration(exports + text, directories: directories).admin
+    }
+    let usual = AdminPlan(socket: "/run/holdfast/admin.sock", isDefault: true)
+    #expect(try admin("") == usual)
+    #expect(try admin("[admin]\nsocket = \"auto\"") == usual)
+    #expect(try admin("[admin]\nsocket = \"\"") == AdminPlan())
+    #expect(try admin("[admin]\nsocket = \"/run/x.sock\"") == AdminPlan(socket: "/run/x.sock"))
+    var captive = rootDirectories
+    captive.isCaptive = true
+    #expect(try admin("", captive) == AdminPlan())
+    let export = "[[export]]\nname = \"a\"\npath = \"/a\"\n"
+    #expect(
+      complaints(export + "[admin]\nsocket = \"x.sock\"") == [
+        "f:5: [admin]: \"socket\": \"x.sock\" is no absolute path; write one, \"auto\", or \"\" for none"
+      ])
+    #expect(
+      complaints(export + "[admin]\nsocket = \"/\(String(repeating: "x", count: 120))\"").first?
+        .contains("a socket path has at most") == true)
+  }
+
   @Test func allMistakesAreReportedAtOnce() {
     let text = """
       # a comment

@@ -143,7 +143,9 @@ extension Integration {
           path = "b"
           """
         try text.write(toFile: file, atomically: false, encoding: .utf8)
-        let child = try Child(Daemon.binary, ["serve", "--config", file], outputPath: scratch.file("log"))
+        let child = try Child(
+          Daemon.binary, ["serve", "--config", file], outputPath: scratch.file("log"),
+          environment: ["RUNTIME_DIRECTORY=\(scratch.path)"])
         scratch.atEnd {
           child.signal(SIGTERM)
           #expect(child.wait(seconds: 12) == .exited(0))

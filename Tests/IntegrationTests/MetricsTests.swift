@@ -129,7 +129,9 @@ import Testing
         faults = ["write:delay=2500ms,times=1"]
         """
       try Data(toml.utf8).write(to: URL(filePath: file))
-      let child = try Child(Daemon.binary, ["serve", "--config", file], outputPath: scratch.file("log"))
+      let child = try Child(
+        Daemon.binary, ["serve", "--config", file], outputPath: scratch.file("log"),
+        environment: ["RUNTIME_DIRECTORY=\(scratch.path)"])
       scratch.atEnd { child.end() }
       #expect(eventually(seconds: 10) { (try? RawSocket(unix: scratch.file("nbd.sock"))) != nil })
       let client = try RawClient.connect(unix: scratch.file("nbd.sock"), export: "slow")

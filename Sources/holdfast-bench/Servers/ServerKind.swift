@@ -106,6 +106,8 @@ struct Serving {
     listen = ["nbd+unix:///?socket=\(socket)"]
     default-export = "bench"
     max-connections = \(connectionsMax)
+    [admin]
+    socket = ""
     [[export]]
     name = "bench"
     path = "\(image)"

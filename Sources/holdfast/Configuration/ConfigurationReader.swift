@@ -49,6 +49,7 @@ struct ConfigurationReader {
 
   static let tables = [
     Table(name: "server") { $0.readServer(&$1, &$2) },
+    Table(name: "admin") { $0.readAdmin(&$1, &$2) },
     // Behind the one that allows plain text.
     Table(name: "metrics") { $0.readMetrics(&$1, &$2) },
     Table(name: "log") { $0.readLog(&$1, &$2) },

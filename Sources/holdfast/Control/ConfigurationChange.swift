@@ -76,6 +76,7 @@ extension ServePlan {
       ("[server] allow-plaintext", "\(allowsPlaintext)"),
       ("[server] max-connections", "\(connectionsMax)"),
       ("[server] spin", "\(spins)"),
+      ("[admin] socket", admin.socket ?? ""),
       ("[metrics] listen", metrics.listeners.map { "\($0)" }.joined(separator: " ")),
       ("[log] format", log.style?.rawValue ?? "auto"),
       ("[log] level", "\(log.level ?? .info)"),

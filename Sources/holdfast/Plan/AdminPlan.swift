@@ -16,6 +16,7 @@ extension RuntimeDirectories {
 extension ServePlan {
   /// Where the daemon is found without being told.
   mutating func takeOrdersByDefault(_ directories: RuntimeDirectories) {
+    guard !directories.isCaptive else { return }
     admin = AdminPlan(socket: directories.adminSocket, isDefault: true)
   }
 }

@@ -35,7 +35,7 @@ extension ServePlan {
   /// - Throws: a clause that says what to pass instead.
   mutating func listenByDefault(_ directories: RuntimeDirectories) throws(AddressMistake) {
     listenersOrigin = .nobody
-    if !directories.isCaptive { takeOrdersByDefault(directories) }
+    takeOrdersByDefault(directories)
     if directories.listensElsewhere { return }
     guard let directory = directories.socketDirectory else {
       throw AddressMistake(

@@ -49,7 +49,8 @@ package final class Daemon {
     guard exists(binary) else { throw HarnessError("no daemon at \(binary): build it first, or set HOLDFAST_BINARY") }
     let child = try Child(
       binary, ["serve", "--config", config], outputPath: scratch.file("daemon-\(monotonicSeconds()).log"),
-      environment: environment)
+      // Not the admin socket of this machine.
+      environment: ["RUNTIME_DIRECTORY=\(scratch.path)"] + environment)
     scratch.atEnd {
       if child.status() == nil {
         child.signal(SIGKILL)
