@@ -149,7 +149,7 @@ import Testing
     let address = SocketAddress.unix(path: path)
     let listener = try Sockets.stream(for: address)
     try Sockets.bind(listener.number, to: address)
-    defer { unlink(path) }
+    defer { unsafe unlink(path) }
     try Sockets.listen(listener.number, backlog: 1)
     func connect() throws(Errno) -> Int32 {
       try Sockets.connect(unix: path, patienceMilliseconds: 50).take()
@@ -161,7 +161,7 @@ import Testing
     let accepted = OwnedDescriptor(owning: try Sockets.accept(listener.number).descriptor)
     connected.append(try connect())
     // It blocks again, as who asked expects.
-    let flags = unsafe fcntl(try #require(connected.last), F_GETFL)
+    let flags = fcntl(try #require(connected.last), F_GETFL)
     #expect(flags & O_NONBLOCK == 0)
     withExtendedLifetime(accepted.number) {}
   }

@@ -34,11 +34,11 @@ import Testing
     ],
     "holdfast-sim": ["Simulation", "BlockBackend", "Faults", "ArgumentParser", "Foundation"],
     "holdfast-bench": [
-      "Locking", "Syscalls", "DaemonHarness", "SystemPackage", "ArgumentParser", "Synchronization", "Glibc",
+      "Reports", "Locking", "Syscalls", "DaemonHarness", "SystemPackage", "ArgumentParser", "Synchronization", "Glibc",
     ],
     "Torture": ["Oracle"],
     "holdfast-torture": [
-      "Torture", "Oracle", "CNbd", "Locking", "Syscalls", "ArgumentParser", "Synchronization", "Glibc",
+      "Torture", "Oracle", "Reports", "CNbd", "Locking", "Syscalls", "ArgumentParser", "Synchronization", "Glibc",
     ],
     "holdfast-soak": ["DaemonHarness", "NBDClient", "Locking", "Oracle", "ArgumentParser", "Dispatch", "Glibc"],
     "holdfast-bench-locks": ["RangeLocks", "Syscalls", "SystemPackage", "Glibc"],
