@@ -285,7 +285,7 @@ final class Connection: Sendable {
     var end = Rest(receiver: nil)
     rest.withLock { swap(&$0, &end) }
     if var receiver = exchange(&end.receiver, with: nil) {
-      release(receiver.parkedBytes)
+      server.unpark(receiver.parkedBytes, of: self)
       dropPayload(of: &receiver)
     }
     drainInput()

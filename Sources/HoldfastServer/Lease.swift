@@ -26,13 +26,13 @@ extension Connection {
     while true {
       var receiver = takeReceiver()
       var room = worker.input.mutableBytes
-      release(receiver.parkedBytes)
+      server.unpark(receiver.parkedBytes, of: self)
       worker.filledBytes = receiver.unpark(into: &room)
       let end = serve(&receiver, &worker, untilRequest)
       finishReads(&worker)
       worker.batch.account.leave()
       receiver.park(worker.input.bytes.extracting(first: worker.filledBytes))
-      server.chargeExisting(receiver.parkedBytes, to: self)
+      server.park(receiver.parkedBytes, of: self)
       worker.filledBytes = 0
       if endLease(receiver, end) { return }
     }
@@ -45,9 +45,12 @@ extension Connection {
     beginLease()
     worker.batch.account.enter(transmission)
     while true {
-      // Once per batch: the export may be paused, full, or on its way out. What has come stays where it is.
-      if let served = transmission?.served, !served.isOpen, let end = served.hold(self) { return end }
       worker.batch.account.begin()
+      // Once per batch: the export may be paused, full, or on its way out. What has come stays where it is.
+      if let served = transmission?.served, !served.isOpen, let end = served.hold(self) {
+        worker.batch.account.leaveOver(worker.filledBytes > 0)
+        return end
+      }
       let stop: Stop
       let isTransmitting = transmission != nil
       let receivedBytes = worker.filledBytes

@@ -274,6 +274,17 @@ package final class Server: Sendable {
     wake(budget.withLock { $0.release(bytes, of: connection.id) })
   }
 
+  /// Bytes that were received wait for a worker; `unpark` when one takes them.
+  func park(_ bytes: Int, of connection: Connection) {
+    guard bytes > 0 else { return }
+    budget.withLock { $0.park(bytes, of: connection.id) }
+  }
+
+  func unpark(_ bytes: Int, of connection: Connection) {
+    guard bytes > 0 else { return }
+    wake(budget.withLock { $0.unpark(bytes, of: connection.id) })
+  }
+
   /// The handshake chose an export: what the connection holds from now on counts for it and its image.
   func attach(_ connection: Connection, to export: ServedExport) {
     budget.withLock { $0.attach(connection.id, to: export.image.key, of: export.id) }

@@ -60,6 +60,8 @@ package struct ByteBudget: Sendable {
   /// Large payloads that are not complete, oldest first.
   private var incomplete: [IncompletePayload] = []
   private var waiting: [Waiter] = []
+  /// Bytes that were received and wait for a worker.
+  private var parked: [ConnectionID: Int] = [:]
 
   /// - Parameter payloadBytesMax: the largest payload that one request may carry, bytes.
   package init(limits: Limits, payloadBytesMax: Int, guards: GuardSwitches = .allStand) {
@@ -122,15 +124,18 @@ package struct ByteBudget: Sendable {
 
   /// The clients of its export hold what they may. The oldest of their payloads goes on all the same, so that one at a time always
   /// ends: at most by one maximum payload beyond the limit, or beyond what the other payloads hold that wait for their turn. First
-  /// pieces never wait, so these may be more than the limit; everything else that has arrived will be given back.
+  /// pieces never wait, and what was received is kept, so these may be more than the limit; all else will be given back.
   private func exceedsExport(_ bytes: Int, _ id: ConnectionID) -> Bool {
     guard let export = exportOf[id], let max = exportMax[export], let used = heldByExport[export], used >= max else {
       return false
     }
-    let payloads = incomplete.filter { exportOf[$0.id] == export }
-    guard payloads.first?.id == id else { return true }
-    let stuck = payloads.dropFirst().reduce(0) { $0 + min($1.bytes, reserve) }
-    return used + bytes > Swift.max(max, stuck) + reserve
+    guard let oldest = incomplete.first(where: { exportOf[$0.id] == export }), oldest.id == id else { return true }
+    let own = parked[id, default: 0]
+    var stuck = 0
+    for each in incomplete where each.id != id && exportOf[each.id] == export {
+      stuck += min(each.bytes, reserve) + parked[each.id, default: 0]
+    }
+    return used + bytes > Swift.max(max, stuck) + own + reserve
   }
 
   private mutating func granted(_ bytes: Int, to id: ConnectionID) -> Charge {
@@ -140,8 +145,22 @@ package struct ByteBudget: Sendable {
     return .granted
   }
 
-  /// Charges bytes that exist already and are bounded otherwise (replies that a socket did not take, bytes that were
-  /// received and wait for a worker).
+  /// Charges bytes that were received and wait for a worker. Once, until `unpark`.
+  package mutating func park(_ bytes: Int, of id: ConnectionID) {
+    guard bytes > 0 else { return }
+    parked[id] = bytes
+    chargeExisting(bytes, to: id)
+  }
+
+  /// A worker takes them.
+  /// - Returns: the connections that may try again now.
+  package mutating func unpark(_ bytes: Int, of id: ConnectionID) -> [ConnectionID] {
+    guard bytes > 0 else { return [] }
+    parked[id] = nil
+    return release(bytes, of: id)
+  }
+
+  /// Charges bytes that exist already and are bounded otherwise (replies that a socket did not take).
   package mutating func chargeExisting(_ bytes: Int, to id: ConnectionID) {
     guard bytes > 0 else { return }
     total += bytes

@@ -163,6 +163,34 @@ private func smallBudget(smallBytes: Int = 0) -> ByteBudget {
     #expect(budget.total == 0)
   }
 
+  /// Bytes that were received beside a payload that waits are kept until its turn: of the one whose turn it is, and of the others.
+  @Test func whatWasReceivedDoesNotStopAnExport() {
+    var limits = Limits()
+    limits.totalBytesMax = 1000
+    limits.connectionBytesMax = 100
+    limits.smallChargeBytesMax = 4
+    var budget = ByteBudget(limits: limits, payloadBytesMax: 30)
+    let export = ExportID(rawValue: 7)
+    _ = budget.limit(export, to: 5)
+    let connections = (1...20).map { id($0) }
+    for each in connections {
+      budget.attach(each, to: ImageKey(rawValue: 1), of: export)
+      budget.payloadBegins(each)
+      #expect(budget.charge(4, to: each) == .granted)
+      if each != id(1) { #expect(budget.charge(26, to: each) == .mustWait) }
+      budget.park(3, of: each)
+    }
+    for each in connections {
+      // Its own bytes are still there when it is woken, and gone when it goes on.
+      #expect(budget.charge(26, to: each) == .granted)
+      _ = budget.unpark(3, of: each)
+      _ = budget.payloadEnds(each)
+      let woken = budget.release(30, of: each)
+      #expect(each == id(20) || woken.contains(id(each.rawValue + 1)))
+    }
+    #expect(budget.total == 0)
+  }
+
   /// Replies to options may still be unread when the handshake chooses an image.
   @Test func whatWasHeldBeforeTheHandshakeEndedCountsForTheImage() {
     var limits = Limits()
