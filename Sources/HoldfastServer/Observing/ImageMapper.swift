@@ -31,9 +31,14 @@ final class ImageMapper: Sendable {
 
   private struct Maps {
     var entries: [ObjectIdentifier: Entry] = [:]
-    /// Whose turns come, in order; each once.
-    var wanted: [Image] = []
+    /// Whose turns come, in order; each once. Nothing is kept open for its picture.
+    var wanted: [Wanted] = []
     var isLooking = false
+  }
+
+  private struct Wanted {
+    let key: ObjectIdentifier
+    weak var image: Image?
   }
 
   private let maps = Locked(Maps())
@@ -53,8 +58,8 @@ final class ImageMapper: Sendable {
       if entry.map.sizeBytes != size { entry = Entry(map: AllocationMap(sizeBytes: size)) }
       maps.entries[key] = entry
       let isOld = entry.lookedAt.map { now - $0 > ImageMapper.ageNanosecondsMax || entry.nextCell > 0 } ?? true
-      if isOld, maps.wanted.count < ImageMapper.imagesMax, !maps.wanted.contains(where: { $0 === image }) {
-        maps.wanted.append(image)
+      if isOld, maps.wanted.count < ImageMapper.imagesMax, !maps.wanted.contains(where: { $0.key == key }) {
+        maps.wanted.append(Wanted(key: key, image: image))
       }
       let mustLook = !maps.wanted.isEmpty && !maps.isLooking
       if mustLook { maps.isLooking = true }
@@ -66,20 +71,26 @@ final class ImageMapper: Sendable {
 
   private func lookAtAll() {
     while true {
-      let image = maps.withLock { maps -> Image? in
-        guard let next = maps.wanted.first else {
+      let next = maps.withLock { maps -> Wanted? in
+        guard !maps.wanted.isEmpty else {
           maps.isLooking = false
           return nil
         }
-        maps.wanted.removeFirst()
-        return next
+        return maps.wanted.removeFirst()
       }
-      guard let image else { return }
+      guard let next else { return }
       let begun = MonotonicClock.nanoseconds
-      look(at: image)
+      lookIfThere(next)
       let taken = MonotonicClock.nanoseconds - begun
       sleep(for: .nanoseconds(ImageMapper.restPerLook * taken))
     }
+  }
+
+  /// The image is let go before the rest that follows.
+  @inline(never)
+  private func lookIfThere(_ wanted: Wanted) {
+    guard let image = wanted.image else { return }
+    look(at: image)
   }
 
   private func look(at image: Image) {
