@@ -146,7 +146,8 @@ let package = Package(
     tests(
       "CommandTests",
       [
-        "holdfast", "BlockBackend", "Faults", "Syscalls", system, log,
+        "holdfast", "HoldfastServer", "NBDServerCore", "BlockBackend", "Faults", "Syscalls", "DaemonHarness", system,
+        log,
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ]),
     tests("TidyTests", []),

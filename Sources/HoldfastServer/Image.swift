@@ -40,6 +40,8 @@ package final class Image: Sendable {
 
   private let ringReads = Atomic<Int>(0)
 
+  let record: SyncErrorRecord
+
   let statistics: ImageStatistics
 
   /// The last sync took so little time that a client can wait for the next one before it reads on.
@@ -52,16 +54,20 @@ package final class Image: Sendable {
     var core: ImageCore<Parked>
     var syncWaiters: [FlushTickets.WaiterID: Parked] = [:]
     var nextWaiter: FlushTickets.WaiterID = 0
-    /// The image itself, while the error of a sync is latched: the latch belongs to the inode, so it outlives the exports that
-    /// show it, and whoever opens the inode again finds it (I7).
-    var latchedImage: Image?
+    /// An operator clears the error of a failed sync.
+    var isClearing = false
   }
 
-  package init(backend: any BlockBackend, lanes: Lanes, guards: GuardSwitches = .allStand) {
+  /// - Parameter record: of the inode; an error in it is latched here, too.
+  package init(
+    backend: any BlockBackend, lanes: Lanes, guards: GuardSwitches = .allStand,
+    record: SyncErrorRecord = SyncErrorRecord()
+  ) {
     self.backend = backend
+    self.record = record
     isLocal = backend.capabilities.contains(.local)
     self.guards = guards
-    state = Locked(State(core: ImageCore(geometry: backend.geometry, guards: guards)))
+    state = Locked(State(core: ImageCore(geometry: backend.geometry, guards: guards, latched: record.error)))
     slow = lanes.slow.queue(runningMax: lanes.perImageMax)
     effects = lanes.slow.queue(runningMax: 1)
     syncs = lanes.makeSyncLane().queue(runningMax: 1)
@@ -177,6 +183,8 @@ package final class Image: Sendable {
   func grow(to sizeBytes: UInt64) throws(BackendError) {
     try lengthen(to: sizeBytes)
     try flush()
+    // Another growth may have been quicker, and clients have been told of its size.
+    guard sizeBytes > backend.geometry.sizeBytes else { return }
     backend.publish(sizeBytes: sizeBytes)
   }
 
@@ -247,7 +255,7 @@ package final class Image: Sendable {
     var answered: [Parked] = []
     let again = state.withLock { state in
       let end = state.core.flush.end(covered: covered, error: error)
-      if state.core.flush.latched != nil { state.latchedImage = self }
+      if let latched = state.core.flush.latched { record.note(latched) }
       answered = end.answered.map { id in
         guard let job = state.syncWaiters.removeValue(forKey: id) else {
           preconditionFailure("who waits for a sync is known")

@@ -82,21 +82,25 @@ extension Image {
   /// could not write. They are dropped here, so that from now on READs and snapshots find what the disk holds. Blocks.
   /// - Parameter waitMilliseconds: how long it waits for requests in flight, and others behind it.
   /// - Returns: the error that was there; nil: none.
-  /// - Throws: also when what is still to be written cannot be; the error then stays latched.
+  /// - Throws: also when what is still to be written cannot be, the error then stays latched; busy also while another clears it.
   package func clearError(
     waitMilliseconds: Int = Limits.wholeLockMilliseconds
   ) throws(WholeLockError<BackendError>) -> Errno? {
+    guard state.withLock({ !exchange(&$0.isClearing, with: true) }) else { throw .busy }
+    defer { state.withLock { $0.isClearing = false } }
+    // From here on it stays latched, so nobody else syncs: the kernel would tell an error to one of us only.
     guard latchedError != nil else { return nil }
-    // What keeps the image is not let go with a lock held: it may be the last reference.
-    let (error, kept) = try withEverythingLocked(.exclusive, waitMilliseconds: waitMilliseconds, mutates: false) {
+    // Most is written before others have to wait.
+    do throws(BackendError) { try backend.sync() } catch { throw .failed(error) }
+    return try withEverythingLocked(.exclusive, waitMilliseconds: waitMilliseconds, mutates: false) {
       () throws(BackendError) in
       // Dirty pages stay in memory; this makes clean ones of them.
       try backend.sync()
       try backend.forgetCached()
       return state.withLock { state in
-        (state.core.flush.clearLatch(), exchange(&state.latchedImage, with: nil))
+        record.note(nil)
+        return state.core.flush.clearLatch()
       }
     }
-    return withExtendedLifetime(kept) { error }
   }
 }

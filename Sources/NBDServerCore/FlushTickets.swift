@@ -33,8 +33,13 @@ package struct FlushTickets: Sendable {
   private var waiters: [(ticket: UInt64, id: WaiterID)] = []
   private let latches: Bool
 
-  /// - Parameter latches: false takes the guard `syncErrorLatch` out.
-  package init(latches: Bool = true) { self.latches = latches }
+  /// - Parameters:
+  ///   - latches: false takes the guard `syncErrorLatch` out.
+  ///   - latched: the error of a sync that failed before.
+  package init(latches: Bool = true, latched: Errno? = nil) {
+    self.latches = latches
+    self.latched = latches ? latched : nil
+  }
 
   /// A mutation made its last system call.
   package mutating func bump() { generation += 1 }

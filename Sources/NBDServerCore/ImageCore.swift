@@ -32,10 +32,11 @@ package struct ImageCore<Work: Sendable>: ~Copyable {
   private let lockRanges: Bool
   package var flush: FlushTickets
 
-  package init(geometry: Geometry, guards: GuardSwitches = .allStand) {
+  /// - Parameter latched: the error of an earlier sync.
+  package init(geometry: Geometry, guards: GuardSwitches = .allStand, latched: Errno? = nil) {
     lockUnitBytes = UInt64(geometry.lockUnitBytes)
     lockRanges = guards.stands(.rangeLock)
-    flush = FlushTickets(latches: guards.stands(.syncErrorLatch))
+    flush = FlushTickets(latches: guards.stands(.syncErrorLatch), latched: latched)
   }
 
   /// The range rounded outward to the unit that the backend touches as a whole (the effective range).

@@ -122,19 +122,26 @@ extension InProcessServer {
     #expect(server.image.latchedError == .ioError)
   }
 
-  /// The latch belongs to the inode, and outlives the exports that show it (I7).
-  @Test func aLatchedImageIsKeptUntilItIsCleared() throws {
+  /// The error belongs to the inode, and outlives the exports that show it, whose image goes with them (I7).
+  @Test func aFailedSyncIsRememberedUntilItIsCleared() throws {
     let faults = FaultBackend(MemoryBackend(sizeBytes: 1 << 20))
     faults.fail(.sync, with: .ioError)
-    weak var kept: Image?
+    let record = SyncErrorRecord()
+    func open() -> Image { Image(backend: faults, lanes: lanes, record: record) }
+    weak var gone: Image?
     do {
-      let latched = image(faults)
-      kept = latched
-      #expect(throws: BackendError.self) { try latched.finalSync() }
+      let first = open()
+      gone = first
+      #expect(throws: BackendError.self) { try first.finalSync() }
     }
-    #expect(kept?.latchedError == .ioError)
-    #expect(try kept?.clearError() == .ioError)
-    #expect(eventually(seconds: 10) { kept == nil })
+    #expect(eventually(seconds: 10) { gone == nil })
+    #expect(record.error == .ioError)
+    let second = open()
+    #expect(second.latchedError == .ioError)
+    #expect(throws: BackendError.self) { try second.flush() }
+    #expect(try second.clearError() == .ioError)
+    #expect(record.error == nil && open().latchedError == nil)
+    try second.flush()
   }
 
   @Test func anImageIsSyncedWithItsLastExport() throws {

@@ -133,6 +133,31 @@ import Testing
     #expect(try client.write(0, bytes(2, 512), flags: CmdFlag.fua).isSuccess)
   }
 
+  /// The kernel tells an error once: while one sync of a second command runs, another could be told that all is well (I7).
+  @Test func anErrorIsClearedByOneAtATime() throws {
+    let faults = FaultBackend(remoteMemory(sizeBytes: 1 << 20))
+    let gate = GateBackend(faults)
+    let server = try InProcessServer(gate)
+    defer { gate.open() }
+    faults.fail(.sync, with: .ioError)
+    #expect(try server.client().call(Cmd.flush).error == NBDErrno.io)
+    gate.close(.sync)
+    let first = Locked<Errno?>(nil)
+    let ended = DispatchSemaphore(value: 0)
+    let image = server.image
+    Thread {
+      first.withLock { $0 = try? image.clearError() }
+      ended.signal()
+    }.start()
+    #expect(gate.waitUntilHeld(.sync))
+    #expect(throws: WholeLockError<BackendError>.self) { try image.clearError() }
+    gate.open()
+    ended.wait()
+    #expect(first.withLock { $0 } == .ioError)
+    #expect(try server.image.clearError() == nil)
+    #expect(gate.arrived.count { $0.kind == .sync } == 3, "nothing was synced without an error to clear")
+  }
+
   /// Requests see the image before or after it; and an image that still cannot be synced keeps its error.
   @Test func anErrorIsClearedBetweenRequestsOrNotAtAll() throws {
     let faults = FaultBackend(remoteMemory(sizeBytes: 1 << 20))

@@ -2,6 +2,7 @@
 
 import BlockBackend
 import SparseFile
+import SystemPackage
 import Testing
 
 @Suite struct StillnessTests {
@@ -69,6 +70,27 @@ import Testing
       #expect(!image.isCached(0..<(1 << 20) + 1))
       #expect(script.calls(.readCached).isEmpty)
     }
+  }
+
+  /// So that it is read from the medium again.
+  @Test func whatIsForgottenIsNotInMemory() throws {
+    try withFile(sizeBytes: 4 << 20, checkForgetting)
+  }
+
+  @Test(.enabled(if: canMount, "\(whyNoMount)"), arguments: ["xfs", "btrfs"])
+  func whatIsForgottenIsNotInMemory(kind: String) throws {
+    try withMount(kind) { mount in
+      try withFile(in: mount.string, sizeBytes: 4 << 20, checkForgetting)
+    }
+  }
+
+  private func checkForgetting(_ path: FilePath) throws {
+    let image = try ImageFile.open(path: path)
+    try image.write(bytes(1 << 20), at: 0)
+    try image.sync()
+    #expect(image.isCached(0..<1 << 20))
+    try image.forgetCached()
+    for offset: UInt64 in [0, 1 << 19, (1 << 20) - 4096] { #expect(!image.isCached(offset..<offset + 4096)) }
   }
 
   /// Linux before 6.5, and files of others: asks for a byte here and there.

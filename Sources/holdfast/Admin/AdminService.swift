@@ -202,7 +202,11 @@ struct AdminService: Sendable {
     let error: Errno?
     do throws(WholeLockError<BackendError>) { error = try image.clearError() } catch {
       switch error {
-      case .busy: throw CommandFailure(SnapshotError.busy(milliseconds: Limits.wholeLockMilliseconds), export: name)
+      case .busy:
+        throw CommandFailure(
+          .unavailable,
+          "the error of export \"\(name)\" is being cleared by another command, or its requests in flight did not end within "
+            + "\(Limits.wholeLockMilliseconds / 1000) s; try again, or look at slow operations in \"status\"")
       case .failed(let error):
         throw CommandFailure(
           .ioError, "export \"\(name)\" still cannot be synced: \(reason(error.errno)); its error was not cleared")

@@ -20,8 +20,8 @@ struct OpenedExport {
   var isNew: Bool
 }
 
-/// The images of this process. An image is known as long as anybody uses it: an export, a connection, or the last sync; and
-/// until its latched error is cleared.
+/// The images of this process. An image is known as long as anybody uses it: an export, a connection, or the last sync; the error of a
+/// failed sync for as long as it is not cleared.
 final class OpenImages: Sendable {
   private let lanes: Lanes
   private let guards: GuardSwitches
@@ -30,6 +30,7 @@ final class OpenImages: Sendable {
 
   private struct Known {
     weak var image: Image?
+    let record: SyncErrorRecord
     /// The export that it was opened for.
     var export: String
     var faults: [FaultRule]
@@ -74,6 +75,11 @@ final class OpenImages: Sendable {
     for warning in file.warnings { logger.warning("\(warning)", metadata: ["export": "\(plan.name)"]) }
     do throws(CommandFailure) {
       let (image, shown) = try use(file, for: plan)
+      if let error = image.latchedError {
+        logger.error(
+          "an earlier sync of \(plan.path) failed: \(error); FLUSH and FUA fail until \"holdfast clear-error \(plan.name)\"",
+          metadata: ["export": "\(plan.name)"])
+      }
       let export = plan.export(of: image, isDefault: isDefault)
       do throws(ExportShape.Mismatch) { _ = try export.shape() } catch {
         throw CommandFailure(.configuration, "export \"\(plan.name)\": \(error.clause)")
@@ -96,7 +102,7 @@ final class OpenImages: Sendable {
   /// The image of the inode that `file` is; the one that is open already, if there is one.
   private func use(_ file: ImageFile, for plan: ExportPlan) throws(CommandFailure) -> (Image, ImageFile) {
     try known.withLock { known throws(CommandFailure) in
-      known = known.filter { $0.value.image != nil }
+      known = known.filter { $0.value.image != nil || $0.value.record.error != nil }
       let identity = file.identity
       if let first = known[identity], let image = first.image, let shown = image.backend as? ImageFile {
         guard first.faults == plan.faults else {
@@ -113,8 +119,10 @@ final class OpenImages: Sendable {
         }
         return (image, shown)
       }
-      let image = Image(backend: file, lanes: lanes, guards: guards)
-      known[identity] = Known(image: image, export: plan.name, faults: plan.faults)
+      // A file that was made just now may have the number of one that is gone.
+      let record = file.wasMade ? SyncErrorRecord() : known[identity]?.record ?? SyncErrorRecord()
+      let image = Image(backend: file, lanes: lanes, guards: guards, record: record)
+      known[identity] = Known(image: image, record: record, export: plan.name, faults: plan.faults)
       return (image, file)
     }
   }

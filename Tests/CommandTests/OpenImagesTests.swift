@@ -1,0 +1,63 @@
+// Images that are opened, closed and opened again in one process.
+
+import BlockBackend
+import DaemonHarness
+import Faults
+import Foundation
+import HoldfastServer
+import Logging
+import NBDServerCore
+import Testing
+
+@testable import holdfast
+
+@Suite struct OpenImagesTests {
+  private let images = OpenImages(
+    lanes: Lanes(workersAwakeMax: 4), guards: .allStand, logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+  )
+
+  private func open(_ path: String, faults: [String] = []) throws -> OpenedExport {
+    let rules = try faults.map { text in try FaultRule(parsing: text) }
+    return try #require(
+      try images.open([ExportPlan(name: "a", path: path, faults: rules)], defaultExport: nil).first)
+  }
+
+  /// The kernel told of the error once, so a FLUSH of whoever opens the file next would succeed (I7).
+  @Test func theErrorOfAFailedSyncOutlivesItsImage() throws {
+    try withScratch { scratch in
+      let path = try scratch.makeImage("a.img", sizeBytes: 1 << 20)
+      weak var first: Image?
+      do {
+        let opened = try open(path, faults: ["sync:error=EIO"])
+        first = opened.export.image
+        #expect(throws: BackendError.self) { try opened.export.image.finalSync() }
+      }
+      #expect(eventually(seconds: 10) { first == nil })
+      // Of another path, too: it is the same file.
+      let alias = scratch.file("alias.img")
+      try FileManager.default.linkItem(atPath: path, toPath: alias)
+      let again = try open(alias).export.image
+      #expect(again.latchedError == .ioError)
+      #expect(try again.clearError() == .ioError)
+      try again.flush()
+    }
+  }
+
+  @Test func aFileThatIsMadeHasNoPast() throws {
+    try withScratch { scratch in
+      let path = try scratch.makeImage("a.img", sizeBytes: 1 << 20)
+      weak var first: Image?
+      do {
+        let opened = try open(path, faults: ["sync:error=EIO"])
+        first = opened.export.image
+        #expect(throws: BackendError.self) { try opened.export.image.finalSync() }
+      }
+      #expect(eventually(seconds: 10) { first == nil })
+      try FileManager.default.removeItem(atPath: path)
+      // It may well get the number of the old one.
+      let plan = ExportPlan(name: "a", path: path, createdSize: ByteSize(bytes: 1 << 20))
+      let made = try #require(try images.open([plan], defaultExport: nil).first)
+      #expect(made.isNew && made.export.image.latchedError == nil)
+    }
+  }
+}
