@@ -262,8 +262,8 @@ torture-peers: bench-packages torture-build ## what holdfast-torture finds in nb
 	  scripts/on-filesystem $$kind scripts/torture-peers $(or $(SECONDS_EACH),10)
 	done
 
-mutants: test-packages ## each bug of Mutants/ has to be caught by the test that it names; ONLY=core- PREFIX=nice
-	@PREFIX='$(PREFIX)' scripts/mutants '$(ONLY)'
+mutants: test-packages ## each bug of Mutants/ has to be caught by the test that it names; ONLY=core- UNDER=nice
+	@UNDER='$(UNDER)' scripts/mutants '$(ONLY)'
 
 tsan: test-packages ## the tests under ThreadSanitizer, cold reads by threads; on ext4 and XFS; FILTER=ColdReadTests
 	@$(call sanitized,thread,.build-tsan,HOLDFAST_COLD_READS=threads TSAN_OPTIONS=halt_on_error=1:suppressions=$(CURDIR)/scripts/tsan.suppressions)
