@@ -184,12 +184,12 @@ test-guest: guest-packages release ## a Linux guest whose own nbd.ko uses an exp
 bench-packages:
 	@$(call install-idle,nbd-server,$(BENCH_PACKAGES))
 
-bench: bench-packages release ## holdfast beside other servers; ROUNDS=5 SECONDS_EACH=0.5 QUIET=10 CASES=qd16,fua SERVERS=holdfast,nbdkit
+bench: bench-packages release ## holdfast beside other servers; ROUNDS=5 SECONDS_EACH=0.5 QUIET=10 CASES=qd16,fua SERVERS=holdfast,nbdkit ONE_CPU=1
 	@swift build -c release --product holdfast-bench
 	.build/release/holdfast-bench run --rounds $(or $(ROUNDS),5) \
-	  $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH)) $(if $(ALL),--all) $(if $(QUIET),--quiet $(QUIET)) \
+	  $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH)) $(if $(ALL),--all) $(if $(QUIET),--quiet $(QUIET)) $(if $(ONE_CPU),--one-cpu) \
 	  $(if $(CASES),--cases '$(CASES)') $(if $(SERVERS),--servers '$(SERVERS)')
-	$(if $(CASES)$(SERVERS),,.build/release/holdfast-bench curves $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH)))
+	$(if $(CASES)$(SERVERS)$(ONE_CPU),,.build/release/holdfast-bench curves $(if $(SECONDS_EACH),--seconds $(SECONDS_EACH)))
 
 bench-disturbance: bench-packages release ## latency beside clients that make trouble; ROUNDS=5 SECONDS_EACH=0.4 SERVERS=holdfast,nbdkit NO_XFS=1 ELSEWHERE=1
 	@swift build -c release --product holdfast-bench

@@ -21,6 +21,7 @@ struct RunCommand: ParsableCommand {
   var directory: String?
   @Option(help: "Where the results go.") var output: String?
   @Flag(help: "Measure in every round what was out of reach in the first two, too.") var all = false
+  @Flag(help: "Run server and load generator on one processor, for cases that leave it to the kernel.") var oneCpu = false
   @Flag(help: "Only show the names of the cases.") var list = false
 
   func validate() throws {
@@ -31,7 +32,8 @@ struct RunCommand: ParsableCommand {
 
   func run() throws {
     let wanted = cases.split(separator: ",")
-    let chosen = Case.all.filter { item in wanted.isEmpty || wanted.contains { item.name.contains($0) } }
+    let named = Case.all.filter { item in wanted.isEmpty || wanted.contains { item.name.contains($0) } }
+    let chosen = oneCpu ? named.compactMap(\.onOneCPU) : named
     guard !chosen.isEmpty else { throw ValidationError("No case has such a name; see --list.") }
     if list { return print(chosen.map(\.name).joined(separator: "\n")) }
     #if DEBUG
@@ -46,21 +48,21 @@ struct RunCommand: ParsableCommand {
       bench: CommandLine.arguments[0], directory: directory.path, command: command)
     let results = runBenchmarks(options)
     let machine = Machine(servers: kinds, holdfast: holdfast, directory: directory.path)
-    try write(Report(options: options, machine: machine, results: results), isWhole: chosen.count == Case.all.count)
+    try write(Report(options: options, machine: machine, results: results), isWhole: named.count == Case.all.count)
     if results.failures.contains(where: { $0.server == .holdfast }) { throw ExitCode.failure }
     #endif
   }
 
   private var command: String {
     "holdfast-bench run --rounds \(rounds)" + (seconds.map { " --seconds \(brief($0))" } ?? "")
-      + (all ? " --all" : "") + (quiet.map { " --quiet \(brief($0))" } ?? "")
+      + (oneCpu ? " --one-cpu" : "") + (all ? " --all" : "") + (quiet.map { " --quiet \(brief($0))" } ?? "")
       + (cases.isEmpty ? "" : " --cases \(cases)")
       + (servers.isEmpty ? "" : " --servers \(servers)")
   }
 
   private func write(_ report: Report, isWhole: Bool) throws {
     let isComplete = isWhole && servers.isEmpty && rounds >= 5 && !Interruption.isAsked
-    let folder = output ?? (isComplete ? "Benchmarks" : ".build/bench")
+    let folder = output ?? (isComplete ? "Benchmarks" + (oneCpu ? "/one-cpu" : "") : ".build/bench")
     try makeFolder(folder)
     try writeFile("\(folder)/results.md", report.markdown)
     try writeFile("\(folder)/results.json", report.json)

@@ -77,6 +77,15 @@ struct Case {
   /// nbd-server answers success to trims that it did not do, and knows no block status.
   var isForNbdServer = true
 
+  /// The same with server and load generator on one processor, where nothing crosses from one cache to another and nobody is woken on a
+  /// processor that sleeps; nil when the case says itself where they run, or has a client that is not the generator.
+  var onOneCPU: Case? {
+    guard case .load = work, cpus == nil else { return nil }
+    var item = self
+    item.cpus = (0b01, 0b01)
+    return item
+  }
+
   var unit: Unit {
     switch work {
     case .load, .connects: .perSecond
