@@ -150,7 +150,12 @@ import Testing
       ended.signal()
     }.start()
     #expect(gate.waitUntilHeld(.sync))
-    #expect(throws: WholeLockError<BackendError>.self) { try image.clearError() }
+    let isRefused = Locked(false)
+    Thread {
+      do { _ = try image.clearError() } catch { isRefused.withLock { $0 = true } }
+      ended.signal()
+    }.start()
+    #expect(ended.wait(timeout: .now() + 10) == .success && isRefused.withLock { $0 }, "it waits to sync as well")
     gate.open()
     ended.wait()
     #expect(first.withLock { $0 } == .ioError)
