@@ -27,8 +27,6 @@ final class Connection: Sendable {
   struct Rest: ~Copyable {
     /// The input half; here while nobody serves the connection, else with the lease holder.
     var receiver: Receiver?
-    /// The exports as they were when the handshake began, until it is over.
-    var offered: ExportTable?
     /// Set when the handshake is over, nil again when the connection is closed.
     var transmission: Transmission?
   }

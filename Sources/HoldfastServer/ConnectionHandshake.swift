@@ -10,22 +10,15 @@ extension Connection {
   /// Who it is for rules about who may have an export.
   var identity: PeerIdentity { PeerIdentity(peer) }
 
-  /// What it may ask for, while it haggles. As the lease holder.
-  func exportView() -> ExportView {
-    if let offered = rest.withLock({ $0.offered }) { return ExportView(offered, for: self) }
-    let table = server.exports.withLock { $0.table }
-    rest.withLock { $0.offered = table }
-    return ExportView(table, for: self)
-  }
+  /// What it may ask for, while it haggles: what is served now, so that an export that is replaced meanwhile is found. As the lease
+  /// holder.
+  func exportView() -> ExportView { ExportView(server.exports.withLock { $0.table }, for: self) }
 
   /// The handshake is over. The connection has taken its export, which is there as long as it has it.
   func establish(_ session: Session) -> Transmission {
     guard let served = server.served(session.export.id) else { preconditionFailure("an export that is used is served") }
     let transmission = Transmission(connection: self, session: session, served: served)
-    rest.withLock { rest in
-      rest.transmission = transmission
-      rest.offered = nil
-    }
+    rest.withLock { $0.transmission = transmission }
     prepareToSendFiles(of: transmission.image)
     server.attach(self, to: served)
     handshakeIsOver.store(true, ordering: .relaxed)

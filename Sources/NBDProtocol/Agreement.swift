@@ -5,16 +5,16 @@ struct Agreement: Sendable {
   /// Of the last NBD_OPT_SET_META_CONTEXT, if it selected something.
   var contexts: SelectedContexts?
 
-  /// The contexts are only good for the export, by this name, that they were selected for.
+  /// The contexts are only good for the name that they were selected for. What it names may be replaced before NBD_OPT_GO: a client that
+  /// was told of the contexts would be surprised to lose them.
   struct SelectedContexts: Sendable {
     var exportName: String
-    var exportID: ExportID
     var allocationContextID: UInt32
   }
 
   func session(_ export: ExportDescription, askedAs name: String, knowsBlockSizes: Bool) -> Session {
     var contextID: UInt32?
-    if let contexts, contexts.exportID == export.id, WireString.areEqual(contexts.exportName, name) {
+    if let contexts, export.offersBlockStatus, WireString.areEqual(contexts.exportName, name) {
       contextID = contexts.allocationContextID
     }
     return Session(

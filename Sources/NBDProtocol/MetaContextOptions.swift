@@ -60,7 +60,7 @@ extension Agreement {
     let (queries, export) = try queries(data, exports, limits)
     if queries.namesAllocation && export.offersBlockStatus {
       contexts = SelectedContexts(
-        exportName: queries.exportName, exportID: export.id, allocationContextID: Self.allocationContextID)
+        exportName: queries.exportName, allocationContextID: Self.allocationContextID)
       append(contextID: Self.allocationContextID, answer, &output)
     }
     answer.append(.ack, to: &output)
