@@ -21,7 +21,8 @@ struct RunCommand: ParsableCommand {
   var directory: String?
   @Option(help: "Where the results go.") var output: String?
   @Flag(help: "Measure in every round what was out of reach in the first two, too.") var all = false
-  @Flag(help: "Run server and load generator on one processor, for cases that leave it to the kernel.") var oneCpu = false
+  @Flag(help: "Run server and load generator on one processor, for cases that leave it to the kernel.") var oneCpu =
+    false
   @Flag(help: "Only show the names of the cases.") var list = false
 
   func validate() throws {
