@@ -59,7 +59,9 @@ func serve(
     }
     let metricsAddresses = try metrics.listen(plan)
     if !captivity.isSilent {
-      try writeToStandardOutput(StartupReport(rows: rows, listeners: listeners, metrics: metricsAddresses).text)
+      let report = StartupReport(
+        rows: rows, listeners: listeners, metrics: metricsAddresses, isByHand: manager == nil)
+      try writeToStandardOutput(report.text)
     }
     let service = AdminService(
       server: server, exports: control, status: { statusReport(of: server) }, logger: logger)

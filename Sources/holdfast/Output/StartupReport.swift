@@ -14,6 +14,8 @@ struct StartupReport {
   var listeners: [SocketAddress]
   /// Of the metrics endpoint, as bound.
   var metrics: [SocketAddress] = []
+  /// Somebody at a terminal may have started it: no service manager has.
+  var isByHand = true
 
   var text: String {
     let count = rows.count == 1 ? "1 export" : "\(rows.count) exports"
@@ -31,7 +33,7 @@ struct StartupReport {
     if let row = rows.first, let listener = listeners.first {
       lines.append("  try: nbdinfo \(shellQuoted(exportURI(row.name, at: listener)))")
     }
-    lines.append("  stop: Ctrl-C")
+    if isByHand { lines.append("  stop: Ctrl-C") }
     return lines.map { $0 + "\n" }.joined()
   }
 }
