@@ -49,6 +49,7 @@ private struct ImageOpening {
   let path: FilePath
   let options: OpenOptions
   private var purpose: String { options.readOnly ? "" : " for writing" }
+  private let asReader = "; serve it read-only (--read-only, or read-only = true)"
 
   init(path: FilePath, options: OpenOptions) {
     self.path = path
@@ -90,7 +91,7 @@ private struct ImageOpening {
     } catch {
       let mayBeRead = !options.readOnly && (try? Files.open(path)) != nil
       let isPermission = ImageOpenError.Category(error) == .permission
-      let advice = isPermission && mayBeRead ? "; pass --read-only to serve it read only" : ""
+      let advice = isPermission && mayBeRead ? asReader : ""
       throw ImageOpenError(.init(error), "cannot open image \(path)\(purpose): \(error)\(advice)")
     }
   }
@@ -103,7 +104,8 @@ private struct ImageOpening {
     } catch .noSuchFileOrDirectory where options.create {
       return nil
     } catch .noSuchFileOrDirectory {
-      let advice = options.readOnly ? "check the path" : "pass --create with --size to make one"
+      let advice =
+        options.readOnly ? "check the path" : "to make one: --create --size 20G, or create and size in a configuration"
       throw ImageOpenError(.noSuchFile, "cannot open image \(path): no such file; \(advice)")
     } catch {
       throw ImageOpenError(error, "cannot open image \(path)")
@@ -169,7 +171,7 @@ private struct ImageOpening {
     switch refusal {
     case .inUse(let bytes, let readerIsWelcome):
       let holder = findLockHolder(of: identity, onBytes: bytes)
-      let advice = readerIsWelcome ? "; pass --read-only to serve it read only" : "; stop that program first"
+      let advice = readerIsWelcome ? asReader : "; stop that program first"
       let who = holder?.description ?? "another program"
       return ImageOpenError(.locked(holder), "cannot lock image \(path): in use by \(who)\(advice)")
     case .claimed:
@@ -219,7 +221,7 @@ private struct ImageOpening {
       guard wanted < sizeBytes, !image.isBlockDevice else {
         throw ImageOpenError(
           .cannotCreate,
-          "image \(path) exists and has \(sizeBytes) bytes, not \(wanted): an image is never cut or grown here; drop --create and --size"
+          "image \(path) exists and has \(sizeBytes) bytes, not \(wanted): an image is never cut or grown here; drop create and size"
         )
       }
       // It has grown since it was made, which is how images become larger.

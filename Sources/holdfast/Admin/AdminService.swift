@@ -241,7 +241,9 @@ extension RemovalMode {
 extension CommandFailure {
   init(_ error: SnapshotError, export: String) {
     switch error {
-    case .failed(let error): self.init(ExitStatus(copying: error.errno), error.description)
+    case .failed(let error):
+      let status = ExitStatus(copying: error.errno)
+      self.init(status, error.description + adviceInUnit(status))
     case .syncFailed(let errno):
       self.init(
         .ioError,

@@ -17,8 +17,17 @@ func openImage(
       injection.withLock { $0.answer(call) }
     }
   } catch {
-    throw CommandFailure(ExitStatus(error.category), error.description)
+    let status = ExitStatus(error.category)
+    throw CommandFailure(status, error.description + adviceInUnit(status))
   }
+}
+
+/// A unit hides and protects most of the system, which a service that misses a file or a right to it does not see.
+func adviceInUnit(_ status: ExitStatus) -> String {
+  guard status == .noPermission || status == .noInput, RuntimeDirectories.ofThisProcess().unitDirectory != nil else {
+    return ""
+  }
+  return "; what a service may open: holdfast(8), \"Images elsewhere\""
 }
 
 extension OpenOptions {
