@@ -84,7 +84,7 @@ package enum ExportChangeError: Error, Sendable, Equatable, CustomStringConverti
     case .noSuchExport(let name): "there is no export \"\(name)\""
     case .nameIsTaken(let name): "the name \"\(name)\" is taken by another export"
     case .inUse(let name, let connections):
-      "export \"\(name)\" is used by \(connections) connection\(connections == 1 ? "" : "s"); drain it, or remove it now"
+      "export \"\(name)\" is used by \(connections) connection\(connections == 1 ? "" : "s"); remove it with mode drain or now"
     case .doesNotFit(let name, let why): "export \"\(name)\": \(why)"
     case .cannotGrow(let name, let why): "export \"\(name)\" cannot be resized: \(why)"
     case .shuttingDown: "the server is shutting down"

@@ -17,7 +17,9 @@ struct AdminOptions: ParsableArguments {
     if let admin { return try AdminClient(path: admin) }
     guard let path = RuntimeDirectories.ofThisProcess().adminSocket else {
       throw CommandFailure(
-        .unavailable, "XDG_RUNTIME_DIR is not set, so the place of the admin socket is unknown; name it: --admin PATH")
+        .unavailable,
+        "XDG_RUNTIME_DIR is not set, so the place of the admin socket is unknown; ask the daemon of the system as root, or name "
+          + "the socket: --admin PATH")
     }
     return try AdminClient(path: path)
   }
@@ -49,10 +51,10 @@ final class AdminClient {
           .noPermission, "you may not talk to the daemon at \(path); be root or the user that runs it")
       }
       guard error != .timedOut else { throw AdminClient.silence(path) }
+      let advice = isRunByRoot() ? "start one (systemctl start holdfast)" : "ask the daemon of the system as root"
       throw CommandFailure(
         .unavailable,
-        "no daemon answers at \(path) (\(reason(error))); start one (systemctl start holdfast), or name its socket: --admin PATH"
-      )
+        "no daemon answers at \(path) (\(reason(error))); \(advice), or name its socket: --admin PATH")
     }
   }
 

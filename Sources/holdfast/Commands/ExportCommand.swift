@@ -8,8 +8,8 @@ struct ExportCommand: ParsableCommand {
     commandName: "export",
     abstract: "Change the exports of a running daemon.",
     discussion: """
-      What is changed here lasts until the daemon ends or its configuration is read again; write it into the configuration \
-      as well.
+      What is changed here is not written into the configuration. What was added stays until the daemon ends; what a \
+      configuration has and was removed is back when that is read again.
 
       Examples:
         holdfast export list
@@ -75,13 +75,14 @@ struct ExportAddCommand: ParsableCommand {
     commandName: "add",
     abstract: "Serve one more image.",
     discussion: """
-      The daemon opens the image, so it has to be allowed to. Whatever else an export may have is written with --set, as in \
-      the configuration.
+      The daemon opens the image, so it has to be allowed to. Whatever else an export may have is written with --set, with \
+      the keys of the configuration and values as in JSON; a text needs no quotes.
 
       Examples:
         holdfast export add root /srv/root.img
         holdfast export add --create --size 20G scratch /srv/scratch.img
         holdfast export add --read-only --set description='Debian 12' iso /srv/debian.iso
+        holdfast export add --set 'allow=["unix"]' --set 'limits={"connections": 4}' data /srv/data.img
       """)
 
   @Argument(help: "The name that clients ask for.")
