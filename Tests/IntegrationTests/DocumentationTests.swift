@@ -13,6 +13,8 @@ private let notRun: [String: String] = [
   "holdfast status --watch": "a screen that goes on until it is left; ScreenshotTests",
   "holdfast snapshot": "needs XFS or btrfs; SnapshotTests",
   "systemctl": "needs systemd; make test-systemd",
+  "qemu-system-x86_64": "needs a system to boot; make test-guest",
+  "  'file=nbd": "goes on with the line before",
   "journalctl": "needs systemd; make test-systemd",
   "swift build": "the folder of the build is locked by the tests; make torture-build",
   ".build/": "is built by make torture, which runs it",
@@ -29,7 +31,7 @@ private func server(for commands: DocumentedCommands) throws -> String {
     return String(try #require(line.firstRange(of: "serve").map { line[$0.lowerBound...] }))
   }
   if commands.section.hasPrefix("Clients") { return "serve disk.img" }
-  let speaks = #/holdfast (status|reload|export|connections|snapshot|clear-error)|curl|admin\.sock/#
+  let speaks = #/holdfast (status|reload|export|connections|snapshot|clear-error)|curl|admin\.sock|127\.0\.0\.1:10809/#
   if commands.lines.contains(where: { $0.contains(speaks) }) { return "serve --config /etc/holdfast/running.toml" }
   return ""
 }
@@ -46,7 +48,7 @@ extension Integration {
     func commandsOfTheReadmeWork(commands: DocumentedCommands) throws { try expectSuccess(commands) }
 
     @Test(
-      needsRoot, needs("nbdinfo", "nbdcopy", "unshare"),
+      needsRoot, needs("nbdinfo", "nbdcopy", "nbdfuse", "unshare"),
       arguments: DocumentedCommands.manuals.flatMap(DocumentedCommands.ofManual))
     func examplesOfTheManualsWork(commands: DocumentedCommands) throws { try expectSuccess(commands) }
 
