@@ -1,5 +1,5 @@
 // How much of a long TRIM or WRITE_ZEROES is done in one system call. fallocate holds the inode while it runs: whoever
-// reads the same file waits, so one call should take about half a millisecond. Holes take next to nothing whatever
+// reads the same file waits, so one call should take about a quarter of a millisecond. Holes take next to nothing whatever
 // their size, so more than 16 MiB in one call saves little, and data may begin anywhere behind them. A device or a server far
 // away takes a while for each call, whatever its length, and no inode is held here: fewer and longer ones.
 
@@ -7,7 +7,7 @@ package struct SliceSize: Sendable, Equatable {
   package static let startBytes: UInt64 = 1 << 20
   package static let minBytes: UInt64 = 256 << 10
   package static let maxBytes: UInt64 = 16 << 20
-  package static let target = Duration.microseconds(500)
+  package static let target = Duration.microseconds(250)
 
   package private(set) var bytes: UInt64
   private let least: UInt64
