@@ -280,9 +280,10 @@ package final class Server: Sendable {
     budget.withLock { $0.park(bytes, of: connection.id) }
   }
 
+  /// - Parameter bytes: how many; 0: nothing was parked.
   func unpark(_ bytes: Int, of connection: Connection) {
     guard bytes > 0 else { return }
-    wake(budget.withLock { $0.unpark(bytes, of: connection.id) })
+    wake(budget.withLock { $0.unpark(connection.id) })
   }
 
   /// The handshake chose an export: what the connection holds from now on counts for it and its image.

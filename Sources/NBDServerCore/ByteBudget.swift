@@ -62,6 +62,7 @@ package struct ByteBudget: Sendable {
   private var waiting: [Waiter] = []
   /// Bytes that were received and wait for a worker.
   private var parked: [ConnectionID: Int] = [:]
+  private var parkedTotal = 0
 
   /// - Parameter payloadBytesMax: the largest payload that one request may carry, bytes.
   package init(limits: Limits, payloadBytesMax: Int, guards: GuardSwitches = .allStand) {
@@ -78,7 +79,7 @@ package struct ByteBudget: Sendable {
   package mutating func attach(_ id: ConnectionID, to image: ImageKey, of export: ExportID? = nil) {
     imageOf[id] = image
     // Replies to options that are still in the queue: when they are given back, they are taken off this image.
-    let own = held[id, default: 0]
+    let own = held[id, default: 0] - parked[id, default: 0]
     if own > 0 { heldByImage[image, default: 0] += own }
     guard let export, exportMax[export] != nil else { return }
     exportOf[id] = export
@@ -112,30 +113,30 @@ package struct ByteBudget: Sendable {
 
   /// There is room for `bytes` more of `id`.
   private func fits(_ bytes: Int, _ id: ConnectionID) -> Bool {
+    let own = held[id, default: 0]
     // A small request of a connection that holds nothing never waits: the limit on connections bounds these.
-    if bytes <= smallMax && held[id, default: 0] == 0 { return true }
-    // The oldest payload must be able to end, whatever else is held; and who is alone must be able to go on.
-    let isAlone = incomplete.isEmpty && total == held[id, default: 0]
+    if bytes <= smallMax && own == 0 { return true }
     if exceedsExport(bytes, id) { return false }
-    let mayUseReserve = incomplete.first?.id == id || isAlone
-    if !mayUseReserve, let image = imageOf[id], let used = heldByImage[image], used + bytes > imageMax { return false }
-    return total + bytes <= (mayUseReserve ? totalMax : totalMax - reserve)
+    // What is parked stays until its connection goes on. The oldest payload must be able to end, whatever else is held; and who is
+    // alone must be able to go on.
+    let moving = total - parkedTotal
+    let isAlone = incomplete.isEmpty && moving == own - parked[id, default: 0]
+    if incomplete.first?.id == id || isAlone { return moving + bytes <= totalMax }
+    if let image = imageOf[id], let used = heldByImage[image], used + bytes > imageMax { return false }
+    return total + bytes <= totalMax - reserve
   }
 
   /// The clients of its export hold what they may. The oldest of their payloads goes on all the same, so that one at a time always
   /// ends: at most by one maximum payload beyond the limit, or beyond what the other payloads hold that wait for their turn. First
-  /// pieces never wait, and what was received is kept, so these may be more than the limit; all else will be given back.
+  /// pieces never wait, so these may be more than the limit; all else will be given back.
   private func exceedsExport(_ bytes: Int, _ id: ConnectionID) -> Bool {
     guard let export = exportOf[id], let max = exportMax[export], let used = heldByExport[export], used >= max else {
       return false
     }
     guard let oldest = incomplete.first(where: { exportOf[$0.id] == export }), oldest.id == id else { return true }
-    let own = parked[id, default: 0]
     var stuck = 0
-    for each in incomplete where each.id != id && exportOf[each.id] == export {
-      stuck += min(each.bytes, reserve) + parked[each.id, default: 0]
-    }
-    return used + bytes > Swift.max(max, stuck) + own + reserve
+    for each in incomplete where each.id != id && exportOf[each.id] == export { stuck += min(each.bytes, reserve) }
+    return used + bytes > Swift.max(max, stuck) + reserve
   }
 
   private mutating func granted(_ bytes: Int, to id: ConnectionID) -> Charge {
@@ -145,19 +146,24 @@ package struct ByteBudget: Sendable {
     return .granted
   }
 
-  /// Charges bytes that were received and wait for a worker. Once, until `unpark`.
+  /// Charges bytes that were received and wait for a worker. Once, until `unpark`. They do not count for image and export: whoever
+  /// waits for these keeps its own until it has had its turn.
   package mutating func park(_ bytes: Int, of id: ConnectionID) {
     guard bytes > 0 else { return }
+    precondition(parked[id] == nil, "a connection parks its bytes once")
     parked[id] = bytes
-    chargeExisting(bytes, to: id)
+    parkedTotal += bytes
+    total += bytes
+    held[id, default: 0] += bytes
   }
 
   /// A worker takes them.
   /// - Returns: the connections that may try again now.
-  package mutating func unpark(_ bytes: Int, of id: ConnectionID) -> [ConnectionID] {
-    guard bytes > 0 else { return [] }
-    parked[id] = nil
-    return release(bytes, of: id)
+  package mutating func unpark(_ id: ConnectionID) -> [ConnectionID] {
+    guard let bytes = parked.removeValue(forKey: id) else { return [] }
+    parkedTotal -= bytes
+    take(bytes, from: id)
+    return wake()
   }
 
   /// Charges bytes that exist already and are bounded otherwise (replies that a socket did not take).
@@ -172,10 +178,7 @@ package struct ByteBudget: Sendable {
   /// Gives `bytes` of `id` back.
   /// - Returns: the connections that may try again now, oldest first.
   package mutating func release(_ bytes: Int, of id: ConnectionID) -> [ConnectionID] {
-    guard let own = held[id] else { preconditionFailure("a connection releases what it was charged") }
-    precondition(own >= bytes, "a connection releases no more than it was charged")
-    held[id] = own == bytes ? nil : own - bytes
-    total -= bytes
+    take(bytes, from: id)
     if let image = imageOf[id], let used = heldByImage[image] {
       heldByImage[image] = used == bytes ? nil : used - bytes
     }
@@ -183,6 +186,13 @@ package struct ByteBudget: Sendable {
       heldByExport[export] = used == bytes ? nil : used - bytes
     }
     return wake()
+  }
+
+  private mutating func take(_ bytes: Int, from id: ConnectionID) {
+    guard let own = held[id] else { preconditionFailure("a connection releases what it was charged") }
+    precondition(own >= bytes, "a connection releases no more than it was charged")
+    held[id] = own == bytes ? nil : own - bytes
+    total -= bytes
   }
 
   /// A large payload of `id` begins to arrive.

@@ -17,7 +17,8 @@ package struct ExportLimits: Sendable, Equatable {
   package var connections: Int?
   /// Requests that wait for a lock, a disk or a sync. Each connection may exceed it by one.
   package var requestsInFlight: Int?
-  /// Memory. May be exceeded by one request, and by a small one of each connection.
+  /// Memory. May be exceeded by one request, and by a small one of each connection; what was received and waits for its turn does not
+  /// count.
   package var bytes: Int?
 
   package init(connections: Int? = nil, requestsInFlight: Int? = nil, bytes: Int? = nil) {

@@ -100,8 +100,7 @@ final class SimulatedConnection {
   }
 
   func unpark() {
-    let parked = receiver.parkedBytes
-    release(parked)
+    server.wake(server.budget.unpark(budgetID))
     input = receiver.unparkedBytes()
   }
 
@@ -221,7 +220,7 @@ final class SimulatedConnection {
     if end == .finish { dropPayload() }
     let bytes = input
     receiver.park(bytes.rawBytes)
-    charge(existing: receiver.parkedBytes)
+    server.budget.park(receiver.parkedBytes, of: budgetID)
     input = []
     switch end {
     case .quiet: watchesReadable = replies.endLease()
@@ -285,7 +284,7 @@ final class SimulatedConnection {
     guard inlineJob == nil, replies.mayClose() else { return }
     isClosed = true
     awaitsWritable = false
-    release(receiver.parkedBytes)
+    server.wake(server.budget.unpark(budgetID))
     dropPayload()
     toClient.isEnded = true
     server.budget.forget(budgetID)
