@@ -27,6 +27,8 @@ final class Connection: Sendable {
   struct Rest: ~Copyable {
     /// The input half; here while nobody serves the connection, else with the lease holder.
     var receiver: Receiver?
+    /// Until the handshake is over.
+    var offer: Offer?
     /// Set when the handshake is over, nil again when the connection is closed.
     var transmission: Transmission?
   }

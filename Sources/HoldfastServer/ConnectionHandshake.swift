@@ -10,15 +10,32 @@ extension Connection {
   /// Who it is for rules about who may have an export.
   var identity: PeerIdentity { PeerIdentity(peer) }
 
-  /// What it may ask for, while it haggles: what is served now, so that an export that is replaced meanwhile is found. As the lease
-  /// holder.
-  func exportView() -> ExportView { ExportView(server.exports.withLock { $0.table }, for: self) }
+  /// What it may ask for, while it haggles: the exports as they were when it began, because GO has to tell what INFO told (spec,
+  /// NBD_OPT_GO); but as they are now when one has gone since: another may have come under its name. As the lease holder.
+  func exportView() -> ExportView {
+    let (table, departures) = server.exports.withLock { ($0.table, $0.departures) }
+    let offer = rest.withLock { rest in
+      if rest.offer?.departures != departures { rest.offer = Offer(table: table, departures: departures) }
+      return rest.offer?.table ?? table
+    }
+    return ExportView(offer, for: self)
+  }
+
+  /// What a client in its handshake may ask for.
+  struct Offer {
+    var table: ExportTable
+    /// Of the register when it was made.
+    var departures: Int
+  }
 
   /// The handshake is over. The connection has taken its export, which is there as long as it has it.
   func establish(_ session: Session) -> Transmission {
     guard let served = server.served(session.export.id) else { preconditionFailure("an export that is used is served") }
     let transmission = Transmission(connection: self, session: session, served: served)
-    rest.withLock { $0.transmission = transmission }
+    rest.withLock { rest in
+      rest.transmission = transmission
+      rest.offer = nil
+    }
     prepareToSendFiles(of: transmission.image)
     server.attach(self, to: served)
     handshakeIsOver.store(true, ordering: .relaxed)

@@ -292,24 +292,6 @@ extension InProcessServer {
     #expect(try old.receiveReply().isSuccess && new.receiveReply().isSuccess)
   }
 
-  /// A client in the middle of its handshake finds what the name means now, with the contexts that it was told of.
-  @Test func aHandshakeGoesOnWhenItsExportIsReplaced() throws {
-    let server = try InProcessServer(MemoryBackend(sizeBytes: 1 << 20))
-    let client = RawClient(try server.socket(timeoutSeconds: 10))
-    try client.greet()
-    try client.negotiateStructured()
-    try client.select(["base:allocation"], export: "disk")
-    #expect(try client.exportInfo(client.option(Option.info, infoOptionData("disk"))).sizeBytes == 1 << 20)
-    try server.server.replace(
-      "disk",
-      with: Export(name: "disk", aliases: [""], isReadOnly: false, image: image(MemoryBackend(sizeBytes: 2 << 20))))
-    try client.go("disk")
-    #expect(client.export.sizeBytes == 2 << 20)
-    #expect(try client.call(Cmd.blockStatus, length: 2 << 20).isSuccess)
-    // An id is never used again.
-    #expect(server.server.exportSnapshot().map(\.id.rawValue) == [1])
-  }
-
   @Test func requestsThatComeWithGoWaitAsWell() throws {
     let server = try InProcessServer(MemoryBackend(sizeBytes: 1 << 20))
     try server.server.pause("disk")

@@ -17,6 +17,8 @@ struct ExportRegister {
   /// Images whose last sync has not ended.
   private var leaving: [UInt64: (image: Image, export: String)] = [:]
   private var nextLeaving: UInt64 = 0
+  /// How often an export has lost its names.
+  private(set) var departures = 0
 
   subscript(id: ExportID) -> ServedExport? { served[id] }
 
@@ -55,6 +57,7 @@ struct ExportRegister {
 
   /// Its names are free.
   mutating func release(_ id: ExportID) {
+    departures += 1
     table.remove(id)
     names = names.filter { $0.value != id }
   }
