@@ -43,9 +43,11 @@ import Testing
     }
   }
 
+  /// Though it has the inode number of one whose sync failed.
   @Test func aFileThatIsMadeHasNoPast() throws {
     try withScratch { scratch in
       let path = try scratch.makeImage("a.img", sizeBytes: 1 << 20)
+      let number = try inode(path)
       weak var first: Image?
       do {
         let opened = try open(path, faults: ["sync:error=EIO"])
@@ -54,10 +56,32 @@ import Testing
       }
       #expect(eventually(seconds: 10) { first == nil })
       try FileManager.default.removeItem(atPath: path)
-      // It may well get the number of the old one.
-      let plan = ExportPlan(name: "a", path: path, createdSize: ByteSize(bytes: 1 << 20))
-      let made = try #require(try images.open([plan], defaultExport: nil).first)
-      #expect(made.isNew && made.export.image.latchedError == nil)
+      // Others make files here as well, and may get the number first.
+      for _ in 0..<100 {
+        let plan = ExportPlan(name: "a", path: path, createdSize: ByteSize(bytes: 1 << 20))
+        let made = try #require(try images.open([plan], defaultExport: nil).first)
+        #expect(made.isNew && made.export.image.latchedError == nil)
+        if try inode(path) == number { return }
+        try FileManager.default.removeItem(atPath: path)
+      }
+      print("aFileThatIsMadeHasNoPast: no inode number was used again here, so it could not fail")
+    }
+  }
+
+  private func inode(_ path: String) throws -> Int? {
+    try FileManager.default.attributesOfItem(atPath: path)[.systemFileNumber] as? Int
+  }
+
+  /// An image that clients use is out of sight, its export gone: nothing is made in its place.
+  @Test func nothingIsMadeWhereAnImageIsInUse() throws {
+    try withScratch { scratch in
+      let path = try scratch.makeImage("a.img", sizeBytes: 1 << 20)
+      let inUse = try open(path)
+      try FileManager.default.moveItem(atPath: path, toPath: scratch.file("away.img"))
+      let plan = ExportPlan(name: "b", path: path, createdSize: ByteSize(bytes: 1 << 20))
+      #expect(throws: CommandFailure.self) { _ = try images.open([plan], defaultExport: nil) }
+      #expect(!exists(path))
+      withExtendedLifetime(inUse) {}
     }
   }
 }

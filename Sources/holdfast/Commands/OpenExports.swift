@@ -31,6 +31,7 @@ final class OpenImages: Sendable {
   private struct Known {
     weak var image: Image?
     let record: SyncErrorRecord
+    let path: String
     /// The export that it was opened for.
     var export: String
     var faults: [FaultRule]
@@ -44,19 +45,13 @@ final class OpenImages: Sendable {
 
   /// Opens all of them or none; a file that was made for one of them is removed when another cannot be opened. Blocks. In the order of
   /// `plans`.
-  /// - Parameters:
-  ///   - defaultExport: the name of the export that also answers to the empty name.
-  ///   - servedPaths: of images that have clients. No file is made there: an empty one in the place of an image that is only out of
-  ///     sight would be served as that image.
-  func open(
-    _ plans: [ExportPlan], defaultExport: String?, servedPaths: Set<String> = []
-  ) throws(CommandFailure) -> [OpenedExport] {
+  /// - Parameter defaultExport: the name of the export that also answers to the empty name.
+  func open(_ plans: [ExportPlan], defaultExport: String?) throws(CommandFailure) -> [OpenedExport] {
     var opened: [String: OpenedExport] = [:]
     do throws(CommandFailure) {
       // Writable ones first: a read-only export of the same inode then uses the writable image.
       for plan in plans.filter({ !$0.isReadOnly }) + plans.filter(\.isReadOnly) {
-        opened[plan.name] = try open(
-          plan, isDefault: plan.name == defaultExport, mayMake: !servedPaths.contains(plan.path))
+        opened[plan.name] = try open(plan, isDefault: plan.name == defaultExport)
       }
     } catch {
       for each in opened.values where each.isNew { try? Files.unlink(each.file.path) }
@@ -65,11 +60,10 @@ final class OpenImages: Sendable {
     return plans.compactMap { opened[$0.name] }
   }
 
-  private func open(
-    _ plan: ExportPlan, isDefault: Bool, mayMake: Bool
-  ) throws(CommandFailure) -> OpenedExport {
+  private func open(_ plan: ExportPlan, isDefault: Bool) throws(CommandFailure) -> OpenedExport {
     var options = OpenOptions(plan)
-    if !mayMake { options.create = false }
+    // An empty file in the place of an image that is in use and only out of sight would be served as that image.
+    if isInUse(plan.path) { options.create = false }
     let file = try openImage(plan.path, options, faults: plan.faults, guards: guards)
     let isNew = file.wasMade
     for warning in file.warnings { logger.warning("\(warning)", metadata: ["export": "\(plan.name)"]) }
@@ -77,7 +71,7 @@ final class OpenImages: Sendable {
       let (image, shown) = try use(file, for: plan)
       if let error = image.latchedError {
         logger.error(
-          "an earlier sync of \(plan.path) failed: \(error); FLUSH and FUA fail until \"holdfast clear-error \(plan.name)\"",
+          "an earlier sync of this inode failed: \(error); FLUSH and FUA fail until \"holdfast clear-error \(plan.name)\"",
           metadata: ["export": "\(plan.name)"])
       }
       let export = plan.export(of: image, isDefault: isDefault)
@@ -97,6 +91,11 @@ final class OpenImages: Sendable {
       if isNew { try? Files.unlink(file.path) }
       throw error
     }
+  }
+
+  /// An image that was opened there has clients or exports still.
+  private func isInUse(_ path: String) -> Bool {
+    known.withLock { $0.values.contains { $0.image != nil && $0.path == path } }
   }
 
   /// The image of the inode that `file` is; the one that is open already, if there is one.
@@ -122,7 +121,7 @@ final class OpenImages: Sendable {
       // A file that was made just now may have the number of one that is gone.
       let record = file.wasMade ? SyncErrorRecord() : known[identity]?.record ?? SyncErrorRecord()
       let image = Image(backend: file, lanes: lanes, guards: guards, record: record)
-      known[identity] = Known(image: image, record: record, export: plan.name, faults: plan.faults)
+      known[identity] = Known(image: image, record: record, path: plan.path, export: plan.name, faults: plan.faults)
       return (image, file)
     }
   }

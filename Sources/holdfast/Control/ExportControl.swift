@@ -60,8 +60,7 @@ final class ExportControl: Sendable {
         throw CommandFailure(
           .usage, "there is an export \"\(plan.name)\" already; remove it first, or choose another name")
       }
-      let paths = state.withLock { Set($0.running.map(\.export.plan.path)) }
-      guard let opened = try images.open([plan], defaultExport: nil, servedPaths: paths).first else { return }
+      guard let opened = try images.open([plan], defaultExport: nil).first else { return }
       do throws(ExportChangeError) { try server.add(opened.export) } catch {
         if opened.isNew { try? Files.unlink(opened.file.path) }
         throw CommandFailure(error)

@@ -66,8 +66,7 @@ extension ExportControl {
       )
     }
     let opened = try images.open(
-      change.added + change.replaced, defaultExport: plan.defaultExport,
-      servedPaths: Set(running.map(\.export.plan.path)))
+      change.added + change.replaced, defaultExport: plan.defaultExport)
     do throws(ExportChangeError) {
       try apply(change, opened, plan)
     } catch {
