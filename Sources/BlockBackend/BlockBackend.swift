@@ -54,7 +54,7 @@ package protocol BlockBackend: AnyObject, Sendable {
   /// - Throws: `Errno.notSupported` when this backend cannot; `.invalidArgument` when it is as large already.
   func grow(to sizeBytes: UInt64) throws(BackendError)
 
-  /// The image has this size from now on. `grow` made room for it, and a sync has covered that.
+  /// The image has this size from now on, or stays larger: clients have been told. `grow` made room for it, and a sync has covered that.
   func publish(sizeBytes: UInt64)
 
   /// The file itself, whose bytes may be sent as they are for as long as the result lives. Nil when there is none, or when

@@ -183,8 +183,6 @@ package final class Image: Sendable {
   func grow(to sizeBytes: UInt64) throws(BackendError) {
     try lengthen(to: sizeBytes)
     try flush()
-    // Another growth may have been quicker, and clients have been told of its size.
-    guard sizeBytes > backend.geometry.sizeBytes else { return }
     backend.publish(sizeBytes: sizeBytes)
   }
 

@@ -202,7 +202,7 @@ extension ImageFile {
     }
   }
 
-  package func publish(sizeBytes newSizeBytes: UInt64) { sizeBytes.store(newSizeBytes, ordering: .releasing) }
+  package func publish(sizeBytes newSizeBytes: UInt64) { sizeBytes.max(newSizeBytes, ordering: .acquiringAndReleasing) }
 
   package func forgetCached() throws(BackendError) {
     do throws(Errno) { try Files.dontNeed(file.descriptor) } catch { throw BackendError(error) }

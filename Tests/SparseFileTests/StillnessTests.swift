@@ -72,6 +72,17 @@ import Testing
     }
   }
 
+  /// Two may grow it at a time, and the smaller one may be the last to be done.
+  @Test func aSizeThatClientsWereToldNeverShrinks() throws {
+    try withFile(sizeBytes: 1 << 20) { path in
+      let image = try ImageFile.open(path: path)
+      try image.grow(to: 3 << 20)
+      image.publish(sizeBytes: 3 << 20)
+      image.publish(sizeBytes: 2 << 20)
+      #expect(image.geometry.sizeBytes == 3 << 20)
+    }
+  }
+
   /// So that it is read from the medium again.
   @Test func whatIsForgottenIsNotInMemory() throws {
     try withFile(sizeBytes: 4 << 20, checkForgetting)
