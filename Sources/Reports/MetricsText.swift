@@ -155,26 +155,18 @@ struct MetricsWriter {
     text += name + (pairs.isEmpty ? "" : "{\(pairs.joined(separator: ","))}") + " \(value)\n"
   }
 
-  /// A label's value: backslash, quote and line feed are escaped.
-  static func escapedLabel(_ value: String) -> String {
-    var result = ""
-    for scalar in value.unicodeScalars {
-      switch scalar {
-      case "\\": result += "\\\\"
-      case "\"": result += "\\\""
-      case "\n": result += "\\n"
-      default: result.unicodeScalars.append(scalar)
-      }
-    }
-    return result
-  }
+  /// A label's value stands between quotes.
+  static func escapedLabel(_ value: String) -> String { escaped(value, quotes: true) }
 
-  /// A help text: backslash and line feed are escaped.
-  static func escapedHelp(_ text: String) -> String {
+  static func escapedHelp(_ text: String) -> String { escaped(text, quotes: false) }
+
+  /// Backslashes and line feeds are escaped, and quotes where the text format demands it.
+  private static func escaped(_ text: String, quotes: Bool) -> String {
     var result = ""
     for scalar in text.unicodeScalars {
       switch scalar {
       case "\\": result += "\\\\"
+      case "\"" where quotes: result += "\\\""
       case "\n": result += "\\n"
       default: result.unicodeScalars.append(scalar)
       }

@@ -22,17 +22,22 @@ import Testing
       try images.open([ExportPlan(name: "a", path: path, faults: rules)], defaultExport: nil).first)
   }
 
+  /// Opens the image; its last sync fails, and it is let go.
+  private func failASync(of path: String) throws {
+    weak var image: Image?
+    do {
+      let opened = try open(path, faults: ["sync:error=EIO"])
+      image = opened.export.image
+      #expect(throws: BackendError.self) { try opened.export.image.finalSync() }
+    }
+    #expect(eventually(seconds: 10) { image == nil })
+  }
+
   /// The kernel told of the error once, so a FLUSH of whoever opens the file next would succeed (I7).
   @Test func theErrorOfAFailedSyncOutlivesItsImage() throws {
     try withScratch { scratch in
       let path = try scratch.makeImage("a.img", sizeBytes: 1 << 20)
-      weak var first: Image?
-      do {
-        let opened = try open(path, faults: ["sync:error=EIO"])
-        first = opened.export.image
-        #expect(throws: BackendError.self) { try opened.export.image.finalSync() }
-      }
-      #expect(eventually(seconds: 10) { first == nil })
+      try failASync(of: path)
       // Of another path, too: it is the same file.
       let alias = scratch.file("alias.img")
       try FileManager.default.linkItem(atPath: path, toPath: alias)
@@ -48,13 +53,7 @@ import Testing
     try withScratch { scratch in
       let path = try scratch.makeImage("a.img", sizeBytes: 1 << 20)
       let number = try inode(path)
-      weak var first: Image?
-      do {
-        let opened = try open(path, faults: ["sync:error=EIO"])
-        first = opened.export.image
-        #expect(throws: BackendError.self) { try opened.export.image.finalSync() }
-      }
-      #expect(eventually(seconds: 10) { first == nil })
+      try failASync(of: path)
       try FileManager.default.removeItem(atPath: path)
       // Others make files here as well, and may get the number first.
       for _ in 0..<100 {

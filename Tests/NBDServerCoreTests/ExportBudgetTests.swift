@@ -6,16 +6,25 @@ import Testing
 
 private func id(_ number: UInt64) -> ConnectionID { ConnectionID(rawValue: number) }
 
+private let export = ExportID(rawValue: 7)
+private let image = ImageKey(rawValue: 1)
+
+/// Of `totalBytes`; the largest payload has 30 bytes, a connection may hold 100.
+private func makeBudget(totalBytes: Int, imageBytes: Int? = nil, smallBytes: Int, exportBytes: Int?) -> ByteBudget {
+  var limits = Limits()
+  limits.totalBytesMax = totalBytes
+  limits.imageBytesMax = imageBytes ?? limits.imageBytesMax
+  limits.connectionBytesMax = 100
+  limits.smallChargeBytesMax = smallBytes
+  var budget = ByteBudget(limits: limits, payloadBytesMax: 30)
+  if let exportBytes { _ = budget.limit(export, to: exportBytes) }
+  return budget
+}
+
 @Suite struct ExportBudgetTests {
   /// The clients of an export with a limit hold no more than it says, but the oldest payload always ends.
   @Test func anExportHoldsNoMoreThanItsLimit() {
-    var limits = Limits()
-    limits.totalBytesMax = 200
-    limits.connectionBytesMax = 100
-    limits.smallChargeBytesMax = 0
-    var budget = ByteBudget(limits: limits, payloadBytesMax: 30)
-    let (image, export) = (ImageKey(rawValue: 1), ExportID(rawValue: 7))
-    _ = budget.limit(export, to: 50)
+    var budget = makeBudget(totalBytes: 200, smallBytes: 0, exportBytes: 50)
     for number: UInt64 in 1...3 { budget.attach(id(number), to: image, of: export) }
     budget.attach(id(4), to: image, of: ExportID(rawValue: 8))
     #expect(budget.charge(40, to: id(1)) == .granted)
@@ -39,16 +48,10 @@ private func id(_ number: UInt64) -> ConnectionID { ConnectionID(rawValue: numbe
 
   /// First pieces never wait, so many connections hold more than their export may: their payloads end all the same, one by one.
   @Test func firstPiecesDoNotStopAnExport() {
-    var limits = Limits()
-    limits.totalBytesMax = 1000
-    limits.connectionBytesMax = 100
-    limits.smallChargeBytesMax = 4
-    var budget = ByteBudget(limits: limits, payloadBytesMax: 30)
-    let export = ExportID(rawValue: 7)
-    _ = budget.limit(export, to: 5)
+    var budget = makeBudget(totalBytes: 1000, smallBytes: 4, exportBytes: 5)
     let connections = (1...20).map { id($0) }
     for each in connections {
-      budget.attach(each, to: ImageKey(rawValue: 1), of: export)
+      budget.attach(each, to: image, of: export)
       budget.payloadBegins(each)
       #expect(budget.charge(4, to: each) == .granted)
     }
@@ -65,16 +68,10 @@ private func id(_ number: UInt64) -> ConnectionID { ConnectionID(rawValue: numbe
 
   /// Bytes that were received beside a payload that waits are kept until its turn: of the one whose turn it is, and of the others.
   @Test func whatWasReceivedDoesNotStopAnExport() {
-    var limits = Limits()
-    limits.totalBytesMax = 1000
-    limits.connectionBytesMax = 100
-    limits.smallChargeBytesMax = 4
-    var budget = ByteBudget(limits: limits, payloadBytesMax: 30)
-    let export = ExportID(rawValue: 7)
-    _ = budget.limit(export, to: 5)
+    var budget = makeBudget(totalBytes: 1000, smallBytes: 4, exportBytes: 5)
     let connections = (1...20).map { id($0) }
     for each in connections {
-      budget.attach(each, to: ImageKey(rawValue: 1), of: export)
+      budget.attach(each, to: image, of: export)
       budget.payloadBegins(each)
       #expect(budget.charge(4, to: each) == .granted)
       if each != id(1) { #expect(budget.charge(26, to: each) == .mustWait) }
@@ -95,17 +92,10 @@ private func id(_ number: UInt64) -> ConnectionID { ConnectionID(rawValue: numbe
   /// nor of an image, nor of all memory.
   @Test func whatIsParkedStopsNobody() {
     for limited in [true, false] {
-      var limits = Limits()
-      limits.totalBytesMax = 100
-      limits.imageBytesMax = 80
-      limits.connectionBytesMax = 100
-      limits.smallChargeBytesMax = 4
-      var budget = ByteBudget(limits: limits, payloadBytesMax: 30)
-      let export = ExportID(rawValue: 7)
-      if limited { _ = budget.limit(export, to: 50) }
+      var budget = makeBudget(totalBytes: 100, imageBytes: 80, smallBytes: 4, exportBytes: limited ? 50 : nil)
       let first = id(100)
       let connections = (1...20).map { id($0) }
-      for each in connections + [first] { budget.attach(each, to: ImageKey(rawValue: 1), of: export) }
+      for each in connections + [first] { budget.attach(each, to: image, of: export) }
       #expect(budget.charge(50, to: first) == .granted)
       for each in connections {
         budget.park(10, of: each)

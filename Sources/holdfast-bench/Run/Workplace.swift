@@ -4,6 +4,7 @@ import ArgumentParser
 import DaemonHarness
 import Glibc
 import Syscalls
+import SystemPackage
 
 /// A fresh directory; whoever makes it removes it.
 struct Workplace {
@@ -14,9 +15,9 @@ struct Workplace {
     signal(SIGPIPE, SIG_IGN)
     try DescriptorLimit.raise(to: 8192)
     let parent = parent ?? getenv("TMPDIR").map { String(cString: $0) } ?? "/tmp"
-    var template = Array("\(parent)/holdfast-bench-XXXXXX".utf8CString)
-    guard mkdtemp(&template) != nil else { throw BenchError("cannot make a directory in \(parent): \(errnoText())") }
-    path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    do throws(Errno) { path = try Files.makeTemporaryDirectory(prefix: "\(parent)/holdfast-bench-") } catch {
+      throw BenchError("cannot make a directory in \(parent): \(error)")
+    }
     Interruption.listen()
   }
 

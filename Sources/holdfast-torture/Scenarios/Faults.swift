@@ -1,6 +1,7 @@
 // Tells the preloaded library (Sources/TortureFaults) in the server what has to go wrong next.
 
 import Glibc
+import Syscalls
 
 struct Faults: Sendable {
   enum Fault: String, Sendable {
@@ -21,9 +22,9 @@ struct Faults: Sendable {
 
   /// Makes a folder; `remove` takes it away again.
   init() throws {
-    var template = Array("/tmp/holdfast-torture-XXXXXX".utf8CString)
-    guard mkdtemp(&template) != nil else { throw TortureFailure("mkdtemp failed") }
-    folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    do { folder = try Files.makeTemporaryDirectory(prefix: "/tmp/holdfast-torture-") } catch {
+      throw TortureFailure("cannot make a directory in /tmp: \(error)")
+    }
   }
 
   /// NAME=VALUE for the server. The library is looked for beside this executable.
