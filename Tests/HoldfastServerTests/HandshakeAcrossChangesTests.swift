@@ -13,11 +13,11 @@ import Testing
     let server = try InProcessServer(MemoryBackend(sizeBytes: 1 << 20))
     let client = RawClient(try server.socket(timeoutSeconds: 10))
     try client.greet()
-    let told = try client.exportInfo(client.option(Option.info, infoOptionData("disk")))
+    let told = try client.exportInfo(client.option(Option.info, infoOptionData("disk", [Info.description])))
     try server.server.change(
       "disk", to: Export(name: "disk", aliases: [""], description: "new", isReadOnly: false, image: server.image))
     #expect(try server.client().export.description == "new")
-    #expect(try client.exportInfo(client.option(Option.go, infoOptionData("disk"))) == told)
+    #expect(try client.exportInfo(client.option(Option.go, infoOptionData("disk", [Info.description]))) == told)
   }
 
   /// A client in the middle of its handshake finds what the name means now, with the contexts that it was told of.
@@ -27,7 +27,9 @@ import Testing
     try client.greet()
     try client.negotiateStructured()
     try client.select(["base:allocation"], export: "disk")
-    #expect(try client.exportInfo(client.option(Option.info, infoOptionData("disk"))).sizeBytes == 1 << 20)
+    #expect(
+      try client.exportInfo(client.option(Option.info, infoOptionData("disk", [Info.description]))).sizeBytes == 1 << 20
+    )
     try server.server.replace(
       "disk",
       with: Export(name: "disk", aliases: [""], isReadOnly: false, image: image(MemoryBackend(sizeBytes: 2 << 20))))
