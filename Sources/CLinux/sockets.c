@@ -272,6 +272,11 @@ int hf_thread_cpus(uint64_t *cpus) {
   return 0;
 }
 
+int64_t hf_thread_preemptions(void) {
+  struct rusage usage;
+  return getrusage(RUSAGE_THREAD, &usage) < 0 ? 0 : usage.ru_nivcsw;
+}
+
 static atomic_int signal_descriptors[65];
 
 static void count_signal(int number) {

@@ -42,6 +42,7 @@ extension Connection {
     var transmission = transmission
     var batches = 0
     var spin = SpinPolicy()
+    var receivedBytes = 0
     beginLease()
     worker.batch.account.enter(transmission)
     while true {
@@ -53,7 +54,8 @@ extension Connection {
       }
       let stop: Stop
       let isTransmitting = transmission != nil
-      let receivedBytes = worker.filledBytes
+      worker.batch.flushBytes =
+        spin.clientRunsBeside ? Limits.replyFlushBytesBesideClient : Limits.replyFlushBytes
       do throws(ProtocolViolation) {
         var consumed = 0
         defer { worker.consume(consumed) }
@@ -68,7 +70,6 @@ extension Connection {
         die("the client broke the protocol at byte \(error.atByte): \(error.what)")
         return .finish
       }
-      let turnBytes = receivedBytes + worker.batch.count
       let owesLittle = flush(&worker.batch)
       let mayReceive: Bool
       switch stop {
@@ -103,11 +104,15 @@ extension Connection {
         case .bytesCame: break
         }
       } else if mayWait && !othersWait && !waitedForDisk && worker.cold.inFlightCount == 0,
-        spin.spins(afterTurnOf: turnBytes, isLone: worker.cold.isLone, hasIdleCPU: server.hasIdleCPU)
+        spin.spins(hasIdleCPU: server.hasIdleCPU)
       {
-        let (received, paid) = receiveSpinning(&receiver, &worker)
-        spin.found(paid)
-        if received == .bytes { continue }
+        let expectsMuch = receivedBytes > SpinPolicy.timedBytesMax
+        let (received, paid) = receiveSpinning(&receiver, &worker, expectsMuch: expectsMuch)
+        if let paid { spin.found(paid) }
+        if case .bytes(let count) = received {
+          receivedBytes = count
+          continue
+        }
       }
       if worker.cold.inFlightCount > 0 {
         switch receiveBesideReads(&receiver, &worker, watchesSocket: !othersWait) {
@@ -118,7 +123,9 @@ extension Connection {
         }
       }
       switch receive(&receiver, &worker, waits: mayWait && !othersWait && !mustDrain) {
-      case .bytes: continue
+      case .bytes(let count):
+        receivedBytes = count
+        continue
       case .nothing: return .quiet
       case .noMemory, .owesMuch: return .pause
       case .end: return .finish
@@ -128,7 +135,11 @@ extension Connection {
 
   // MARK: Bytes in
 
-  private enum Received { case bytes, nothing, noMemory, owesMuch, end }
+  private enum Received: Equatable {
+    /// How many.
+    case bytes(Int)
+    case nothing, noMemory, owesMuch, end
+  }
 
   /// With reads in flight, whatever comes first: bytes of the client, or of the disk for it. `nothing` when all reads have
   /// ended. Does not look at the socket when others wait for a worker: this one stays only for what it has begun.
@@ -141,7 +152,7 @@ extension Connection {
       if leaseHolderAwaitsRoom.load(ordering: .relaxed) {
         // The next turn waits for room, and for nothing beside it.
         finishReads(&worker)
-        return .bytes
+        return .bytes(0)
       }
       if isReadable {
         let received = receive(&receiver, &worker, waits: false)
@@ -171,19 +182,27 @@ extension Connection {
   }
 
   /// Looks for bytes again and again, for as long as a sleep and a wake-up would cost.
-  /// - Returns: also whether that was worth it. Not when another thread needed this CPU meanwhile: the client, perhaps, which
-  ///   would have answered sooner had the worker slept.
-  private func receiveSpinning(_ receiver: inout Receiver, _ worker: inout Worker) -> (Received, paid: Bool) {
+  /// - Parameter expectsMuch: what comes may take long to copy.
+  /// - Returns: also whether that was worth it; nil when bytes were there already. It was not when another thread needed this CPU
+  ///   meanwhile: the client, perhaps, which would have answered sooner had the worker slept.
+  private func receiveSpinning(
+    _ receiver: inout Receiver, _ worker: inout Worker, expectsMuch: Bool
+  ) -> (Received, paid: Bool?) {
+    var received = receive(&receiver, &worker, waits: false)
+    guard received == .nothing else { return (received, nil) }
+    let preemptions = expectsMuch ? PosixThread.preemptionCount : 0
     var last = MonotonicClock.nanoseconds
     let end = last + SpinPolicy.nanosecondsMax
     var wasInterrupted = false
-    var received = Received.nothing
     repeat {
       received = receive(&receiver, &worker, waits: false)
       let now = MonotonicClock.nanoseconds
-      wasInterrupted = wasInterrupted || SpinPolicy.wasInterrupted(after: now - last, receiving: worker.filledBytes)
+      let count = if case .bytes(let count) = received { count } else { 0 }
+      wasInterrupted =
+        wasInterrupted || !expectsMuch && SpinPolicy.wasInterrupted(after: now - last, receiving: count)
       last = now
     } while received == .nothing && last < end
+    if expectsMuch { wasInterrupted = PosixThread.preemptionCount != preemptions }
     return (received, received != .nothing && !wasInterrupted)
   }
 
@@ -193,7 +212,7 @@ extension Connection {
         let count = try waits ? waitForBytes(into: &room) : Sockets.recv(descriptor, into: &room, flags: .dontWait)
         if count == 0 { return (.end, 0) }
         noteProgress(count)
-        return (.bytes, count)
+        return (.bytes(count), count)
       } catch .interrupted {
         continue
       } catch .resourceTemporarilyUnavailable {
@@ -260,6 +279,7 @@ extension Connection {
         drainOwed()
         guard admitted else { return .pause }
         start += consumed
+        batch.payloadBytes += payload.count
         // Also in the middle of a batch: replies from the file are queued one by one.
         if isFull || (sendsFiles && mustPause) { return .pause }
       case .largeWrite(let request):
@@ -332,7 +352,10 @@ extension Connection {
   /// - Returns: false when the client owes us reading.
   @discardableResult
   func flush(_ batch: inout ReplyBatch) -> Bool {
-    guard batch.count > 0 else { return !mustPause }
+    guard batch.count > 0 else {
+      batch.payloadBytes = 0
+      return !mustPause
+    }
     let tail = batch.tail.take()
     batch.account.publishCounts()
     let owesLittle = send(batch: batch.bytes, tail: tail)

@@ -53,8 +53,13 @@ struct ReplyBatch: ~Copyable {
   /// Room for a reply of `bytes`.
   func hasRoom(_ bytes: Int) -> Bool { buffer.count - count >= bytes }
 
-  /// Worth sending before the end of the batch.
-  var isLarge: Bool { count >= Limits.replyFlushBytes }
+  /// Of the WRITEs that were executed on this worker since the last send.
+  var payloadBytes = 0
+
+  /// What makes it worth sending before its end, bytes of replies and payloads.
+  var flushBytes = Limits.replyFlushBytes
+
+  var isLarge: Bool { count + payloadBytes >= flushBytes }
 
   var bytes: RawSpan {
     @_lifetime(borrow self) get { buffer.bytes.extracting(first: count) }
@@ -62,6 +67,7 @@ struct ReplyBatch: ~Copyable {
 
   mutating func removeAll() {
     count = 0
+    payloadBytes = 0
     slowSince = nil
   }
 

@@ -1,7 +1,6 @@
-// Whether a worker looks for the next request a few times before it sleeps in `recv`. Waking a sleeping thread costs more
-// than a small request does; but where client and server share a CPU, spinning keeps the client from running at all.
-// So a spin that found nothing makes the next ones rarer, quickly. And a client that keeps several requests in flight has
-// other replies to deal with: while the worker sleeps, more of its requests come together.
+// Whether a worker looks for the next bytes a few times before it sleeps. Waking a sleeping thread costs more than a small
+// request does; but where client and server share a CPU, spinning keeps the client from running at all. So a spin that found
+// nothing makes the next ones rarer, quickly.
 
 /// The habit of one connection. Pure.
 package struct SpinPolicy: Sendable {
@@ -14,31 +13,25 @@ package struct SpinPolicy: Sendable {
     nanoseconds > 3_000 + Int64(bytes / 4)
   }
 
-  /// Turns that moved more than this are bulk: the client is busy copying, and needs the CPU.
-  package static let turnBytesMax = 128 * 1024
+  /// A look that brings more than this is not judged by its time: the copy may take as long as a client's turn.
+  package static let timedBytesMax = 4096
 
   /// Turns without a spin, at most, between two attempts.
   private static let restMax = 256
-
-  /// Turns without a spin after one with several requests: they do not always come together.
-  private static let pipeliningRest = 32
 
   private var rest = 0
   private var nextRest = 1
 
   package init() {}
 
-  /// A turn is over and nothing has come since.
-  /// - Parameters:
-  ///   - turnBytes: received and sent in it.
-  ///   - isLone: it was one request.
-  ///   - hasIdleCPU: fewer workers are awake than there are CPUs.
-  package mutating func spins(afterTurnOf turnBytes: Int, isLone: Bool, hasIdleCPU: Bool) -> Bool {
-    guard isLone else {
-      rest = max(rest, SpinPolicy.pipeliningRest)
-      return false
-    }
-    guard hasIdleCPU, turnBytes <= SpinPolicy.turnBytesMax else { return false }
+  /// The last spin found what it looked for: the client runs beside this worker, on a CPU of its own. Its replies are worth
+  /// sending while others are made.
+  package private(set) var clientRunsBeside = false
+
+  /// A turn is over and nothing has come since: whether to look for a while.
+  /// - Parameter hasIdleCPU: fewer workers are awake than there are CPUs.
+  package mutating func spins(hasIdleCPU: Bool) -> Bool {
+    guard hasIdleCPU else { return false }
     guard rest == 0 else {
       rest -= 1
       return false
@@ -48,6 +41,7 @@ package struct SpinPolicy: Sendable {
 
   /// What a spin brought.
   package mutating func found(_ bytes: Bool) {
+    clientRunsBeside = bytes
     if bytes {
       nextRest = 1
     } else {

@@ -29,6 +29,9 @@ package enum PosixThread {
     _ = try checked(unsafe hf_thread_cpus(&cpus))
     return cpus
   }
+
+  /// How often another thread has taken the processor from the calling one: the involuntary switches of `getrusage(2)`.
+  package static var preemptionCount: Int64 { hf_thread_preemptions() }
 }
 
 private final class ThreadStart: Sendable {

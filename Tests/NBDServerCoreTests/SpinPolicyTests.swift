@@ -7,7 +7,7 @@ import Testing
   @Test func spinsWhileItFinds() {
     var policy = SpinPolicy()
     for _ in 0..<100 {
-      #expect(policy.spins(afterTurnOf: 4096, isLone: true, hasIdleCPU: true) == true)
+      #expect(policy.spins(hasIdleCPU: true) == true)
       policy.found(true)
     }
   }
@@ -15,41 +15,39 @@ import Testing
   @Test func restsTwiceAsLongAfterEachSpinInVain() {
     var policy = SpinPolicy()
     for rest in [1, 2, 4, 8, 16, 32, 64, 128, 256, 256, 256] {
-      #expect(policy.spins(afterTurnOf: 0, isLone: true, hasIdleCPU: true) == true)
+      #expect(policy.spins(hasIdleCPU: true) == true)
       policy.found(false)
-      for _ in 0..<rest { #expect(policy.spins(afterTurnOf: 0, isLone: true, hasIdleCPU: true) == false) }
+      for _ in 0..<rest { #expect(policy.spins(hasIdleCPU: true) == false) }
     }
   }
 
   @Test func findingAgainEndsTheRests() {
     var policy = SpinPolicy()
     for _ in 0..<3 {
-      while !policy.spins(afterTurnOf: 0, isLone: true, hasIdleCPU: true) {}
+      while !policy.spins(hasIdleCPU: true) {}
       policy.found(false)
     }
-    while !policy.spins(afterTurnOf: 0, isLone: true, hasIdleCPU: true) {}
+    while !policy.spins(hasIdleCPU: true) {}
     policy.found(true)
-    #expect(policy.spins(afterTurnOf: 0, isLone: true, hasIdleCPU: true) == true)
+    #expect(policy.spins(hasIdleCPU: true) == true)
     policy.found(false)
-    #expect(policy.spins(afterTurnOf: 0, isLone: true, hasIdleCPU: true) == false)
-    #expect(policy.spins(afterTurnOf: 0, isLone: true, hasIdleCPU: true) == true, "the first rest is one turn again")
+    #expect(policy.spins(hasIdleCPU: true) == false)
+    #expect(policy.spins(hasIdleCPU: true) == true, "the first rest is one turn again")
   }
 
-  @Test func letsAClientThatPipelinesGatherItsRequests() {
+  @Test func doesNotSpinWithoutAnIdleCPU() {
     var policy = SpinPolicy()
-    #expect(policy.spins(afterTurnOf: 4096, isLone: false, hasIdleCPU: true) == false)
-    // A request that came alone in between says nothing yet.
-    #expect(policy.spins(afterTurnOf: 4096, isLone: true, hasIdleCPU: true) == false)
-    var turns = 1
-    while !policy.spins(afterTurnOf: 4096, isLone: true, hasIdleCPU: true) { turns += 1 }
-    #expect(turns == 32)
+    #expect(policy.spins(hasIdleCPU: false) == false)
+    #expect(policy.spins(hasIdleCPU: true) == true)
   }
 
-  @Test func doesNotSpinAfterBulkOrWithoutAnIdleCPU() {
+  @Test func theLastSpinTellsWhereTheClientRuns() {
     var policy = SpinPolicy()
-    #expect(policy.spins(afterTurnOf: SpinPolicy.turnBytesMax, isLone: true, hasIdleCPU: true) == true)
-    #expect(policy.spins(afterTurnOf: SpinPolicy.turnBytesMax + 1, isLone: true, hasIdleCPU: true) == false)
-    #expect(policy.spins(afterTurnOf: 0, isLone: true, hasIdleCPU: false) == false)
+    #expect(!policy.clientRunsBeside)
+    policy.found(true)
+    #expect(policy.clientRunsBeside)
+    policy.found(false)
+    #expect(!policy.clientRunsBeside)
   }
 
   @Test func aLookThatTookAsLongAsAClientTurnWasInterrupted() {

@@ -3,6 +3,7 @@
 import Dispatch
 import Glibc
 import Locking
+import Synchronization
 import Syscalls
 import SystemPackage
 import Testing
@@ -33,6 +34,30 @@ import Testing
       #expect(unsafe setrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0)
       #expect(throws: Errno.resourceTemporarilyUnavailable) { try PosixThread.spawn(name: "none") {} }
     }
+  }
+
+  @Test func aThreadKnowsThatAnotherTookItsProcessor() throws {
+    let cpus = try PosixThread.cpus()
+    let first = cpus & ~(cpus - 1)
+    let end = MonotonicClock.nanoseconds + 10_000_000_000
+    let hasNoticed = Atomic<Bool>(false)
+    let (noticed, left) = (Done(), Done())
+    try PosixThread.spawn(name: "one") {
+      try? PosixThread.run(onCPUs: first)
+      let before = PosixThread.preemptionCount
+      while PosixThread.preemptionCount == before && MonotonicClock.nanoseconds < end {}
+      hasNoticed.store(PosixThread.preemptionCount > before, ordering: .releasing)
+      noticed.signal()
+    }
+    try PosixThread.spawn(name: "other") {
+      try? PosixThread.run(onCPUs: first)
+      while !hasNoticed.load(ordering: .acquiring) && MonotonicClock.nanoseconds < end {}
+      left.signal()
+    }
+    #expect(noticed.wait())
+    #expect(left.wait())
+    let isNoticed = hasNoticed.load(ordering: .acquiring)
+    #expect(isNoticed)
   }
 
   @Test func theClockDoesNotGoBack() {

@@ -63,6 +63,8 @@ int hf_thread_set_name(const char *name);
 // The processors, as bits, on which the calling thread and what it starts from now on may run. cpu_set_t is all macros.
 int hf_thread_set_cpus(uint64_t cpus);
 int hf_thread_cpus(uint64_t *cpus);
+// How often another thread has taken the processor from the calling one (RUSAGE_THREAD is an enumeration of the C library's own).
+int64_t hf_thread_preemptions(void);
 // From now on signal `number` is counted in the eventfd that is returned, whichever thread gets it. Once per number. A signal
 // handler may call next to nothing; Swift cannot promise that.
 int hf_signal_descriptor(int number);
