@@ -31,7 +31,10 @@ package struct SpinPolicy: Sendable {
   /// A turn is over and nothing has come since: whether to look for a while.
   /// - Parameter hasIdleCPU: fewer workers are awake than there are CPUs.
   package mutating func spins(hasIdleCPU: Bool) -> Bool {
-    guard hasIdleCPU else { return false }
+    guard hasIdleCPU else {
+      clientRunsBeside = false
+      return false
+    }
     guard rest == 0 else {
       rest -= 1
       return false

@@ -48,6 +48,9 @@ import Testing
     #expect(policy.clientRunsBeside)
     policy.found(false)
     #expect(!policy.clientRunsBeside)
+    policy.found(true)
+    #expect(!policy.spins(hasIdleCPU: false))
+    #expect(!policy.clientRunsBeside, "every CPU has a worker")
   }
 
   @Test func aLookThatTookAsLongAsAClientTurnWasInterrupted() {
