@@ -42,6 +42,8 @@ extension Connection {
     var transmission = transmission
     var batches = 0
     var spin = SpinPolicy()
+    // Of a spin that found bytes, until they have been looked at.
+    var spinWasInterrupted: Bool?
     var receivedBytes = 0
     beginLease()
     worker.batch.account.enter(transmission)
@@ -54,8 +56,8 @@ extension Connection {
       }
       let stop: Stop
       let isTransmitting = transmission != nil
-      worker.batch.flushBytes =
-        spin.clientRunsBeside ? Limits.replyFlushBytesBesideClient : Limits.replyFlushBytes
+      worker.batch.clientRunsBeside = spin.clientRunsBeside()
+      worker.batch.tookMessage = false
       do throws(ProtocolViolation) {
         var consumed = 0
         defer { worker.consume(consumed) }
@@ -69,6 +71,10 @@ extension Connection {
         if transmission == nil { note(.protocolViolation) }
         die("the client broke the protocol at byte \(error.atByte): \(error.what)")
         return .finish
+      }
+      if let wasInterrupted = spinWasInterrupted.take() {
+        spin.ended(
+          bringing: receivedBytes, endsMessage: worker.batch.tookMessage, wasInterrupted: wasInterrupted)
       }
       let owesLittle = flush(&worker.batch)
       let mayReceive: Bool
@@ -106,17 +112,20 @@ extension Connection {
       } else if mayWait && !othersWait && !waitedForDisk && worker.cold.inFlightCount == 0,
         spin.spins(hasIdleCPU: server.hasIdleCPU)
       {
-        let expectsMuch = receivedBytes > SpinPolicy.timedBytesMax
-        let (received, paid) = receiveSpinning(&receiver, &worker, expectsMuch: expectsMuch)
-        if let paid { spin.found(paid) }
+        let expectsMuch = receiver.hasPayload || receivedBytes > SpinPolicy.timedBytesMax
+        let (received, wasInterrupted) = receiveSpinning(&receiver, &worker, expectsMuch: expectsMuch)
         if case .bytes(let count) = received {
+          spinWasInterrupted = wasInterrupted
           receivedBytes = count
           continue
         }
+        spin.ended(bringing: 0, endsMessage: false, wasInterrupted: false)
       }
       if worker.cold.inFlightCount > 0 {
         switch receiveBesideReads(&receiver, &worker, watchesSocket: !othersWait) {
-        case .bytes: continue
+        case .bytes(let count):
+          if count > 0 { receivedBytes = count }
+          continue
         case .nothing: break
         case .noMemory, .owesMuch: return .pause
         case .end: return .finish
@@ -183,11 +192,11 @@ extension Connection {
 
   /// Looks for bytes again and again, for as long as a sleep and a wake-up would cost.
   /// - Parameter expectsMuch: what comes may take long to copy.
-  /// - Returns: also whether that was worth it; nil when bytes were there already. It was not when another thread needed this CPU
-  ///   meanwhile: the client, perhaps, which would have answered sooner had the worker slept.
+  /// - Returns: also whether another thread needed this CPU meanwhile: the client, perhaps, which would have answered sooner had
+  ///   the worker slept; nil when bytes were there already.
   private func receiveSpinning(
     _ receiver: inout Receiver, _ worker: inout Worker, expectsMuch: Bool
-  ) -> (Received, paid: Bool?) {
+  ) -> (Received, wasInterrupted: Bool?) {
     var received = receive(&receiver, &worker, waits: false)
     guard received == .nothing else { return (received, nil) }
     let preemptions = expectsMuch ? PosixThread.preemptionCount : 0
@@ -203,7 +212,7 @@ extension Connection {
       last = now
     } while received == .nothing && last < end
     if expectsMuch { wasInterrupted = PosixThread.preemptionCount != preemptions }
-    return (received, received != .nothing && !wasInterrupted)
+    return (received, wasInterrupted)
   }
 
   private func receive(into room: inout MutableRawSpan, waits: Bool) -> (Received, count: Int) {
@@ -259,6 +268,7 @@ extension Connection {
         start += consumed
         return .needsBytes
       case .negotiating:
+        batch.tookMessage = true
         start += consumed
         guard flushNegotiation(&batch) else { return .pause }
       case .established(let session):
@@ -273,13 +283,13 @@ extension Connection {
         guard isAlive else { return .finish }
         noteRequest()
         if untilRequest { return .handOver }
+        batch.tookMessage = true
         guard let transmission else { preconditionFailure("requests follow the handshake") }
         cold.isLone = start == 0 && consumed == input.byteCount && batch.count == 0 && cold.inFlightCount == 0
         let admitted = transmission.admit(request, payload: input.extracting(payload), &batch, &cold)
         drainOwed()
         guard admitted else { return .pause }
         start += consumed
-        batch.payloadBytes += payload.count
         // Also in the middle of a batch: replies from the file are queued one by one.
         if isFull || (sendsFiles && mustPause) { return .pause }
       case .largeWrite(let request):
@@ -289,6 +299,7 @@ extension Connection {
         receiver.beginPayload(of: request)
         server.payloadBegan(of: self)
       case .largeWriteIsComplete(let request):
+        batch.tookMessage = true
         guard let transmission else { preconditionFailure("requests follow the handshake") }
         transmission.admit(request, largePayload: receiver.takePayload(), &batch)
         server.payloadEnded(of: self)
@@ -352,10 +363,7 @@ extension Connection {
   /// - Returns: false when the client owes us reading.
   @discardableResult
   func flush(_ batch: inout ReplyBatch) -> Bool {
-    guard batch.count > 0 else {
-      batch.payloadBytes = 0
-      return !mustPause
-    }
+    guard batch.count > 0 else { return !mustPause }
     let tail = batch.tail.take()
     batch.account.publishCounts()
     let owesLittle = send(batch: batch.bytes, tail: tail)

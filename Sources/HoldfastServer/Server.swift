@@ -57,7 +57,7 @@ package final class Server: Sendable {
 
   /// - Parameters:
   ///   - exports: the first ones. No two answer to the same name, and each goes with its image.
-  ///   - spins: a worker looks for the next request for a moment before it sleeps.
+  ///   - spins: a worker looks for the next bytes for a moment before it sleeps, while that pays.
   ///   - guards: of connections and budget; those of an image are the image's.
   package init(
     exports: [Export], limits: Limits = Limits(), cpus: Int, spins: Bool = true, coldReads: ColdReadMode = .ring(),

@@ -53,13 +53,20 @@ struct ReplyBatch: ~Copyable {
   /// Room for a reply of `bytes`.
   func hasRoom(_ bytes: Int) -> Bool { buffer.count - count >= bytes }
 
-  /// Of the WRITEs that were executed on this worker since the last send.
-  var payloadBytes = 0
+  /// A complete option or request has been taken in this turn.
+  var tookMessage = false
 
-  /// What makes it worth sending before its end, bytes of replies and payloads.
-  var flushBytes = Limits.replyFlushBytes
+  /// The client can take replies while others are made (`SpinPolicy`).
+  var clientRunsBeside = false
 
-  var isLarge: Bool { count + payloadBytes >= flushBytes }
+  /// Of the WRITEs that it answers.
+  private var payloadBytes = 0
+
+  /// Worth sending before the end of the batch.
+  var isLarge: Bool {
+    clientRunsBeside
+      ? count + payloadBytes >= Limits.replyFlushBytesBesideClient : count >= Limits.replyFlushBytes
+  }
 
   var bytes: RawSpan {
     @_lifetime(borrow self) get { buffer.bytes.extracting(first: count) }
@@ -121,6 +128,7 @@ struct ReplyBatch: ~Copyable {
     var all = buffer.mutableBytes
     let bytes = encoder.encodeSuccess(cookie: request.cookie, into: &all, at: start)
     count = start + bytes
+    if request.command == .write { payloadBytes += Int(request.length) }
     account.succeeded(request)
   }
 

@@ -78,12 +78,12 @@ package struct Limits: Sendable, Equatable {
   /// A worker's receive buffer and its reply buffer. 1 MiB gave 1.2 to 1.8 times 256 KiB for large TCP reads.
   package static let workerBufferBytes = 1024 * 1024
 
-  /// Replies of a batch are sent when they and the payloads that they answer reach this, or at the end of the batch: the client
-  /// works on the first ones while the others are made. A quarter more 4k reads at depth 32 than with 256 KiB.
+  /// Replies of a batch are sent when they reach this, or at the end of the batch: the client works on the first ones while
+  /// the others are made. A quarter more 4k reads at depth 32 than with 256 KiB.
   package static let replyFlushBytes = 64 * 1024
 
-  /// The same while the client runs on a CPU of its own (`SpinPolicy.clientRunsBeside`): at depth 16 it is then as busy as the
-  /// worker. Where both share a CPU, twice as many wake-ups cost 10 to 20 %.
+  /// The same while the client runs on a CPU of its own (`SpinPolicy`), and of replies and the payloads of WRITEs together: at
+  /// depth 16 it is then as busy as the worker. Where both share a CPU, twice as many wake-ups cost 10 to 20 %.
   package static let replyFlushBytesBesideClient = 32 * 1024
 
   /// Replies to TRIM and WRITE_ZEROES wait no longer than this for others of their batch.

@@ -1,6 +1,6 @@
 // Whether a worker looks for the next bytes a few times before it sleeps. Waking a sleeping thread costs more than a small
-// request does; but where client and server share a CPU, spinning keeps the client from running at all. So a spin that found
-// nothing makes the next ones rarer, quickly.
+// request does; but where client and server share a CPU, spinning keeps the client from running at all. So a spin that does
+// not pay makes the next ones rarer, quickly.
 
 /// The habit of one connection. Pure.
 package struct SpinPolicy: Sendable {
@@ -13,26 +13,38 @@ package struct SpinPolicy: Sendable {
     nanoseconds > 3_000 + Int64(bytes / 4)
   }
 
-  /// A look that brings more than this is not judged by its time: the copy may take as long as a client's turn.
-  package static let timedBytesMax = 4096
+  /// After more than this was received at once, looks are not judged by their time: a copy may take as long as a client's turn.
+  package static let timedBytesMax = 8192
+
+  /// What a spin brought is worth it when it completed a request, or is this much of a payload. A client that sends a byte now
+  /// and then is better waited for asleep.
+  package static let usefulBytesMin = 16 * 1024
 
   /// Turns without a spin, at most, between two attempts.
   private static let restMax = 256
 
+  /// Turns for which the last spin tells where the client runs; the scheduler may move it without another.
+  private static let besideMax = 64
+
   private var rest = 0
   private var nextRest = 1
+  private var beside = 0
 
   package init() {}
 
-  /// The last spin found what it looked for: the client runs beside this worker, on a CPU of its own. Its replies are worth
+  /// A turn begins. Whether the client runs on another CPU than this worker, as far as the spins tell: its replies are worth
   /// sending while others are made.
-  package private(set) var clientRunsBeside = false
+  package mutating func clientRunsBeside() -> Bool {
+    guard beside > 0 else { return false }
+    beside -= 1
+    return true
+  }
 
   /// A turn is over and nothing has come since: whether to look for a while.
   /// - Parameter hasIdleCPU: fewer workers are awake than there are CPUs.
   package mutating func spins(hasIdleCPU: Bool) -> Bool {
     guard hasIdleCPU else {
-      clientRunsBeside = false
+      beside = 0
       return false
     }
     guard rest == 0 else {
@@ -42,14 +54,19 @@ package struct SpinPolicy: Sendable {
     return true
   }
 
-  /// What a spin brought.
-  package mutating func found(_ bytes: Bool) {
-    clientRunsBeside = bytes
-    if bytes {
+  /// What a spin came to. Not called when bytes were there at the first look, which says nothing.
+  /// - Parameters:
+  ///   - bytes: what it brought.
+  ///   - endsMessage: they completed a request or an option.
+  ///   - wasInterrupted: another thread needed this CPU meanwhile.
+  package mutating func ended(bringing bytes: Int, endsMessage: Bool, wasInterrupted: Bool) {
+    if !wasInterrupted && (endsMessage || bytes >= SpinPolicy.usefulBytesMin) {
       nextRest = 1
+      beside = SpinPolicy.besideMax
     } else {
       rest = nextRest
       nextRest = min(2 * nextRest, SpinPolicy.restMax)
+      beside = 0
     }
   }
 }

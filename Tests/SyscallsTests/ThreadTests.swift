@@ -38,7 +38,7 @@ import Testing
 
   @Test func aThreadKnowsThatAnotherTookItsProcessor() throws {
     let cpus = try PosixThread.cpus()
-    let first = cpus & ~(cpus - 1)
+    let first = cpus & (0 &- cpus)
     let end = MonotonicClock.nanoseconds + 10_000_000_000
     let hasNoticed = Atomic<Bool>(false)
     let (noticed, left) = (Done(), Done())
