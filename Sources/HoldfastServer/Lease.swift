@@ -42,8 +42,8 @@ extension Connection {
     var transmission = transmission
     var batches = 0
     var spin = SpinPolicy()
-    // Of a spin that found bytes, until they have been looked at.
-    var spinWasInterrupted: Bool?
+    // A spin that found bytes, until they have been looked at.
+    var success: (awaitedPayload: Bool, wasInterrupted: Bool)?
     var receivedBytes = 0
     beginLease()
     worker.batch.account.enter(transmission)
@@ -72,9 +72,10 @@ extension Connection {
         die("the client broke the protocol at byte \(error.atByte): \(error.what)")
         return .finish
       }
-      if let wasInterrupted = spinWasInterrupted.take() {
+      if let spun = success.take() {
         spin.ended(
-          bringing: receivedBytes, endsMessage: worker.batch.tookMessage, wasInterrupted: wasInterrupted)
+          bringing: receivedBytes, awaitsPayload: spun.awaitedPayload, endsMessage: worker.batch.tookMessage,
+          wasInterrupted: spun.wasInterrupted)
       }
       let owesLittle = flush(&worker.batch)
       let mayReceive: Bool
@@ -112,14 +113,19 @@ extension Connection {
       } else if mayWait && !othersWait && !waitedForDisk && worker.cold.inFlightCount == 0,
         spin.spins(hasIdleCPU: server.hasIdleCPU)
       {
-        let expectsMuch = receiver.hasPayload || receivedBytes > SpinPolicy.timedBytesMax
+        let awaitsPayload = receiver.hasPayload || worker.filledBytes >= RequestHeader.byteCount
+        let expectsMuch = awaitsPayload || receivedBytes > SpinPolicy.timedBytesMax
         let (received, wasInterrupted) = receiveSpinning(&receiver, &worker, expectsMuch: expectsMuch)
-        if case .bytes(let count) = received {
-          spinWasInterrupted = wasInterrupted
+        switch received {
+        case .bytes(let count):
+          success = wasInterrupted.map { (awaitsPayload, $0) }
           receivedBytes = count
           continue
+        case .nothing:
+          spin.ended(bringing: 0, awaitsPayload: awaitsPayload, endsMessage: false, wasInterrupted: false)
+        case .noMemory, .owesMuch: return .pause
+        case .end: return .finish
         }
-        spin.ended(bringing: 0, endsMessage: false, wasInterrupted: false)
       }
       if worker.cold.inFlightCount > 0 {
         switch receiveBesideReads(&receiver, &worker, watchesSocket: !othersWait) {
@@ -140,109 +146,6 @@ extension Connection {
       case .end: return .finish
       }
     }
-  }
-
-  // MARK: Bytes in
-
-  private enum Received: Equatable {
-    /// How many.
-    case bytes(Int)
-    case nothing, noMemory, owesMuch, end
-  }
-
-  /// With reads in flight, whatever comes first: bytes of the client, or of the disk for it. `nothing` when all reads have
-  /// ended. Does not look at the socket when others wait for a worker: this one stays only for what it has begun.
-  private func receiveBesideReads(
-    _ receiver: inout Receiver, _ worker: inout Worker, watchesSocket: Bool
-  ) -> Received {
-    while worker.cold.inFlightCount > 0 {
-      let isReadable = waitForReads(&worker, watchesSocket: watchesSocket)
-      guard flush(&worker.batch) else { return .owesMuch }
-      if leaseHolderAwaitsRoom.load(ordering: .relaxed) {
-        // The next turn waits for room, and for nothing beside it.
-        finishReads(&worker)
-        return .bytes(0)
-      }
-      if isReadable {
-        let received = receive(&receiver, &worker, waits: false)
-        guard case .nothing = received else { return received }
-      }
-    }
-    return .nothing
-  }
-
-  /// Receives into the payload that is on its way, or else behind what is in the worker's buffer.
-  private func receive(_ receiver: inout Receiver, _ worker: inout Worker, waits: Bool) -> Received {
-    if receiver.hasPayload {
-      guard growPayload(&receiver) else { return .noMemory }
-      var room = receiver.payloadRoom()
-      let (result, count) = receive(into: &room, waits: waits)
-      if count > 0 { receiver.commitPayload(count) }
-      worker.expectsLargeWrite = receiver.payloadMissingBytes == 0
-      return result
-    }
-    let roomBytes = worker.expectsLargeWrite ? RequestHeader.byteCount : Limits.receiveBytesMax
-    let end = worker.filledBytes < roomBytes ? roomBytes : worker.input.count
-    var room = worker.input.mutableBytes(in: worker.filledBytes..<end)
-    let (result, count) = receive(into: &room, waits: waits)
-    if count > 0 { worker.expectsLargeWrite = false }
-    worker.filledBytes += count
-    return result
-  }
-
-  /// Looks for bytes again and again, for as long as a sleep and a wake-up would cost.
-  /// - Parameter expectsMuch: what comes may take long to copy.
-  /// - Returns: also whether another thread needed this CPU meanwhile: the client, perhaps, which would have answered sooner had
-  ///   the worker slept; nil when bytes were there already.
-  private func receiveSpinning(
-    _ receiver: inout Receiver, _ worker: inout Worker, expectsMuch: Bool
-  ) -> (Received, wasInterrupted: Bool?) {
-    var received = receive(&receiver, &worker, waits: false)
-    guard received == .nothing else { return (received, nil) }
-    let preemptions = expectsMuch ? PosixThread.preemptionCount : 0
-    var last = MonotonicClock.nanoseconds
-    let end = last + SpinPolicy.nanosecondsMax
-    var wasInterrupted = false
-    repeat {
-      received = receive(&receiver, &worker, waits: false)
-      let now = MonotonicClock.nanoseconds
-      let count = if case .bytes(let count) = received { count } else { 0 }
-      wasInterrupted =
-        wasInterrupted || !expectsMuch && SpinPolicy.wasInterrupted(after: now - last, receiving: count)
-      last = now
-    } while received == .nothing && last < end
-    if expectsMuch { wasInterrupted = PosixThread.preemptionCount != preemptions }
-    return (received, wasInterrupted)
-  }
-
-  private func receive(into room: inout MutableRawSpan, waits: Bool) -> (Received, count: Int) {
-    while true {
-      do throws(Errno) {
-        let count = try waits ? waitForBytes(into: &room) : Sockets.recv(descriptor, into: &room, flags: .dontWait)
-        if count == 0 { return (.end, 0) }
-        noteProgress(count)
-        return (.bytes(count), count)
-      } catch .interrupted {
-        continue
-      } catch .resourceTemporarilyUnavailable {
-        return (.nothing, 0)
-      } catch {
-        die("the client is gone: \(error)")
-        return (.end, 0)
-      }
-    }
-  }
-
-  /// Sleeps until bytes come, at most `leaseQuietMilliseconds`: the receive time-out of the socket.
-  private func waitForBytes(into room: inout MutableRawSpan) throws(Errno) -> Int {
-    if sendsFiles {
-      // A non-blocking socket.
-      guard try !awaitReady(.receive, waits: true).isEmpty else { throw .resourceTemporarilyUnavailable }
-      return try Sockets.recv(descriptor, into: &room)
-    }
-    server.workers.willSleep()
-    defer { server.workers.didWake() }
-    return try Sockets.recv(descriptor, into: &room)
   }
 
   // MARK: Requests
@@ -272,6 +175,7 @@ extension Connection {
         start += consumed
         guard flushNegotiation(&batch) else { return .pause }
       case .established(let session):
+        batch.tookMessage = true
         start += consumed
         transmission = establish(session)
         batch.account.enter(transmission)
@@ -306,6 +210,7 @@ extension Connection {
         drainOwed()
         if isFull { return .pause }
       case .refused(let refusal):
+        batch.tookMessage = true
         start += consumed
         guard let transmission else { preconditionFailure("requests follow the handshake") }
         if !batch.hasRoom(ReplyEncoder.errorBytesMax) { flush(&batch) }
@@ -349,7 +254,7 @@ extension Connection {
   }
 
   /// Charges and adds memory for the next bytes of a payload: as they arrive, never as announced (I10).
-  private func growPayload(_ receiver: inout Receiver) -> Bool {
+  func growPayload(_ receiver: inout Receiver) -> Bool {
     let bytes = receiver.payloadGrowthBytes
     guard bytes > 0 else { return true }
     guard server.charge(bytes, to: self) == .granted else { return false }

@@ -53,7 +53,7 @@ struct ReplyBatch: ~Copyable {
   /// Room for a reply of `bytes`.
   func hasRoom(_ bytes: Int) -> Bool { buffer.count - count >= bytes }
 
-  /// A complete option or request has been taken in this turn.
+  /// A request, or something of an option, has been taken in this turn.
   var tookMessage = false
 
   /// The client can take replies while others are made (`SpinPolicy`).

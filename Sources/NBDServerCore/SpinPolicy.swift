@@ -2,7 +2,9 @@
 // request does; but where client and server share a CPU, spinning keeps the client from running at all. So a spin that does
 // not pay makes the next ones rarer, quickly.
 
-/// The habit of one connection. Pure.
+import NBDProtocol
+
+/// The habit of one connection while a worker holds its lease. Pure.
 package struct SpinPolicy: Sendable {
   /// How long one spin looks, nanoseconds: about what a sleep and a wake-up cost.
   package static let nanosecondsMax: Int64 = 50_000
@@ -16,9 +18,8 @@ package struct SpinPolicy: Sendable {
   /// After more than this was received at once, looks are not judged by their time: a copy may take as long as a client's turn.
   package static let timedBytesMax = 8192
 
-  /// What a spin brought is worth it when it completed a request, or is this much of a payload. A client that sends a byte now
-  /// and then is better waited for asleep.
-  package static let usefulBytesMin = 16 * 1024
+  /// Of a payload, a spin has to bring this much at once or the rest: a client that sends it slowly is better waited for asleep.
+  package static let payloadBytesMin = 16 * 1024
 
   /// Turns without a spin, at most, between two attempts.
   private static let restMax = 256
@@ -57,10 +58,12 @@ package struct SpinPolicy: Sendable {
   /// What a spin came to. Not called when bytes were there at the first look, which says nothing.
   /// - Parameters:
   ///   - bytes: what it brought.
+  ///   - awaitsPayload: the header of their request was there already.
   ///   - endsMessage: they completed a request or an option.
   ///   - wasInterrupted: another thread needed this CPU meanwhile.
-  package mutating func ended(bringing bytes: Int, endsMessage: Bool, wasInterrupted: Bool) {
-    if !wasInterrupted && (endsMessage || bytes >= SpinPolicy.usefulBytesMin) {
+  package mutating func ended(bringing bytes: Int, awaitsPayload: Bool, endsMessage: Bool, wasInterrupted: Bool) {
+    let usefulBytes = awaitsPayload ? SpinPolicy.payloadBytesMin : RequestHeader.byteCount
+    if !wasInterrupted && (endsMessage || bytes >= usefulBytes) {
       nextRest = 1
       beside = SpinPolicy.besideMax
     } else {

@@ -1,5 +1,6 @@
 // When a worker looks for bytes before it sleeps.
 
+import NBDProtocol
 import NBDServerCore
 import Testing
 
@@ -36,14 +37,19 @@ import Testing
   }
 
   @Test func aSpinPaysThatBringsSomethingUsefulUndisturbed() {
-    let much = SpinPolicy.usefulBytesMin
-    for (bytes, endsMessage, wasInterrupted, pays) in [
-      (28, true, false, true), (28, true, true, false), (much, false, false, true), (much, false, true, false),
-      (much - 1, false, false, false), (1, false, false, false), (0, false, false, false),
+    let (header, much) = (RequestHeader.byteCount, SpinPolicy.payloadBytesMin)
+    for (bytes, awaitsPayload, endsMessage, wasInterrupted, pays) in [
+      (header, false, true, false, true), (header, false, true, true, false),
+      // The header of a WRITE, whose payload is still on its way.
+      (header, false, false, false, true), (header - 1, false, false, false, false), (4, false, true, false, true),
+      // In the middle of a payload.
+      (much, true, false, false, true), (much, true, false, true, false), (much - 1, true, false, false, false),
+      (1, true, true, false, true), (1, true, false, false, false), (0, true, false, false, false),
     ] {
       var policy = SpinPolicy()
-      policy.ended(bringing: bytes, endsMessage: endsMessage, wasInterrupted: wasInterrupted)
-      #expect(policy.spins(hasIdleCPU: true) == pays, "\(bytes), \(endsMessage), \(wasInterrupted)")
+      policy.ended(
+        bringing: bytes, awaitsPayload: awaitsPayload, endsMessage: endsMessage, wasInterrupted: wasInterrupted)
+      #expect(policy.spins(hasIdleCPU: true) == pays, "\(bytes), \(awaitsPayload), \(endsMessage), \(wasInterrupted)")
     }
   }
 
@@ -78,6 +84,6 @@ import Testing
 
 extension SpinPolicy {
   fileprivate mutating func ended(paid: Bool) {
-    ended(bringing: paid ? 28 : 0, endsMessage: paid, wasInterrupted: false)
+    ended(bringing: 0, awaitsPayload: false, endsMessage: paid, wasInterrupted: false)
   }
 }

@@ -22,7 +22,7 @@ struct ServePlan: Equatable, Sendable {
   var defaultExport: String?
   var socketMode = SocketMode.ownerOnly
   var connectionsMax = ServePlan.connectionsMaxDefault
-  /// A worker may look for the next request for a moment before it sleeps.
+  /// A worker may look for the next bytes for a moment before it sleeps.
   var spins = true
   var metrics = MetricsPlan()
   var log = LogPlan()
