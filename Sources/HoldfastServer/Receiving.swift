@@ -14,6 +14,9 @@ extension Connection {
     /// How many; 0 when another turn is due without any.
     case bytes(Int)
     case nothing, noMemory, owesMuch, end
+
+    /// Bytes received.
+    var count: Int { if case .bytes(let count) = self { count } else { 0 } }
   }
 
   /// With reads in flight, whatever comes first: bytes of the client, or of the disk for it. `nothing` when all reads have
@@ -42,18 +45,18 @@ extension Connection {
     if receiver.hasPayload {
       guard growPayload(&receiver) else { return .noMemory }
       var room = receiver.payloadRoom()
-      let (result, count) = receive(into: &room, waits: waits)
-      if count > 0 { receiver.commitPayload(count) }
+      let received = receive(into: &room, waits: waits)
+      if received.count > 0 { receiver.commitPayload(received.count) }
       worker.expectsLargeWrite = receiver.payloadMissingBytes == 0
-      return result
+      return received
     }
     let roomBytes = worker.expectsLargeWrite ? RequestHeader.byteCount : Limits.receiveBytesMax
     let end = worker.filledBytes < roomBytes ? roomBytes : worker.input.count
     var room = worker.input.mutableBytes(in: worker.filledBytes..<end)
-    let (result, count) = receive(into: &room, waits: waits)
-    if count > 0 { worker.expectsLargeWrite = false }
-    worker.filledBytes += count
-    return result
+    let received = receive(into: &room, waits: waits)
+    if received.count > 0 { worker.expectsLargeWrite = false }
+    worker.filledBytes += received.count
+    return received
   }
 
   /// Looks for bytes again and again, for as long as a sleep and a wake-up would cost.
@@ -72,29 +75,28 @@ extension Connection {
     repeat {
       received = receive(&receiver, &worker, waits: false)
       let now = MonotonicClock.nanoseconds
-      let count = if case .bytes(let count) = received { count } else { 0 }
       wasInterrupted =
-        wasInterrupted || !expectsMuch && SpinPolicy.wasInterrupted(after: now - last, receiving: count)
+        wasInterrupted || !expectsMuch && SpinPolicy.wasInterrupted(after: now - last, receiving: received.count)
       last = now
     } while received == .nothing && last < end
     if expectsMuch { wasInterrupted = PosixThread.preemptionCount != preemptions }
     return (received, wasInterrupted)
   }
 
-  private func receive(into room: inout MutableRawSpan, waits: Bool) -> (Received, count: Int) {
+  private func receive(into room: inout MutableRawSpan, waits: Bool) -> Received {
     while true {
       do throws(Errno) {
         let count = try waits ? waitForBytes(into: &room) : Sockets.recv(descriptor, into: &room, flags: .dontWait)
-        if count == 0 { return (.end, 0) }
+        if count == 0 { return .end }
         noteProgress(count)
-        return (.bytes(count), count)
+        return .bytes(count)
       } catch .interrupted {
         continue
       } catch .resourceTemporarilyUnavailable {
-        return (.nothing, 0)
+        return .nothing
       } catch {
         die("the client is gone: \(error)")
-        return (.end, 0)
+        return .end
       }
     }
   }

@@ -45,8 +45,8 @@ import Testing
     try PosixThread.spawn(name: "one") {
       try? PosixThread.run(onCPUs: first)
       let before = PosixThread.preemptionCount
-      while PosixThread.preemptionCount == before && MonotonicClock.nanoseconds < end {}
-      hasNoticed.store(PosixThread.preemptionCount > before, ordering: .releasing)
+      while PosixThread.preemptionCount < before + 20 && MonotonicClock.nanoseconds < end {}
+      hasNoticed.store(PosixThread.preemptionCount >= before + 20, ordering: .releasing)
       noticed.signal()
     }
     try PosixThread.spawn(name: "other") {
@@ -58,6 +58,16 @@ import Testing
     #expect(left.wait())
     let isNoticed = hasNoticed.load(ordering: .acquiring)
     #expect(isNoticed)
+    // A thread has a count of its own: a new one was not there when the others lost theirs.
+    let ofNew = Locked(Int64.max)
+    let read = Done()
+    try PosixThread.spawn(name: "new") {
+      let count = PosixThread.preemptionCount
+      ofNew.withLock { $0 = count }
+      read.signal()
+    }
+    #expect(read.wait())
+    #expect(ofNew.withLock { $0 } < 20)
   }
 
   @Test func theClockDoesNotGoBack() {

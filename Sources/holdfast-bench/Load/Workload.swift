@@ -44,7 +44,7 @@ struct Workload: Sendable {
   /// Asks for structured replies; a server that refuses answers with simple ones.
   var structured = false
   var seconds = 1.0
-  var warmUpSeconds = 0.6
+  var warmUpSeconds = 0.1
   var seed: UInt64 = 1
 }
 

@@ -27,7 +27,8 @@ func measure(_ item: Case, on server: RunningServer, seconds: Double?) throws ->
   switch item.work {
   case .load(var workload):
     workload.seconds = seconds ?? item.seconds
-    if item.image == .cold { workload.warmUpSeconds = 0 }
+    // Long enough for the kernel's memory of the sockets to have been in use (Benchmarks/runs.md).
+    workload.warmUpSeconds = item.image == .cold ? 0 : 0.6
     let result = try runLoad(workload, on: server.target, cpus: item.cpus?.client, between: stamp)
     if result.errors > 0 { throw BenchError("\(result.errors) of \(result.operations) requests failed") }
     return sample(result, server, before, clientBefore)
